@@ -1,1 +1,29 @@
-//! reference
+//! The llama forward pass on candle, CPU only, in three arithmetics: the contract, candle's own, f64.
+//!
+//! **Invariant:** nothing here comes from the engine; CONTRACT.md is all the two have in common.
+#![forbid(unsafe_code)]
+
+mod arithmetic;
+mod blocks;
+mod config;
+mod error;
+pub mod exact;
+mod file;
+mod model;
+mod observer;
+mod options;
+mod readout;
+mod reference;
+mod rotary;
+mod stock;
+mod weight_type;
+pub mod wide;
+
+pub use config::Config;
+pub use error::Error;
+pub use exact::row_hash;
+pub use observer::{Observer, Silent, Tap, TapLevel, Values};
+pub use options::{Activations, KvType, Mode, Options};
+pub use readout::{Readout, Row};
+pub use reference::Reference;
+pub use weight_type::WeightType;

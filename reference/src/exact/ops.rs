@@ -1,0 +1,1 @@
+//! The operations of `exact` one by one, on plain slices, for tests of operations.
