@@ -10,6 +10,8 @@ mod exponential;
 mod float_product;
 mod hash;
 mod matrix;
+#[cfg(test)]
+mod naive;
 mod norm;
 pub mod ops;
 mod panels;
@@ -17,6 +19,8 @@ mod product;
 mod rope;
 mod simd;
 mod swiglu;
+#[cfg(test)]
+mod tests;
 
 pub use hash::row_hash;
 pub use simd::Level;
