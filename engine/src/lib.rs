@@ -1,1 +1,18 @@
-//! engine
+//! The engine under test: a GGUF file on a GPU, or on the host through the same kernels.
+//!
+//! Its arithmetic is CONTRACT.md's; it shares no code with the reference.
+
+pub mod device;
+mod error;
+pub mod gguf;
+mod hash;
+pub mod kernels;
+mod llama;
+mod options;
+mod taps;
+
+pub use error::{Error, ErrorKind};
+pub use hash::hash_row;
+pub use llama::{Config, ConfigError, Engine, Identity};
+pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};
+pub use taps::{Observer, Place, Readout, Silent, Tap, TapLevel};

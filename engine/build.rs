@@ -1,0 +1,97 @@
+//! Compiles the kernels for the host, once for each instruction set and once checked.
+
+use std::path::Path;
+
+/// Contraction must be off (CONTRACT.md section 1); errno and traps only block vectorisation.
+const FLAGS: [&str; 5] = [
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+];
+
+/// Name of the build, flags of an x86-64 compiler.
+const X86_BUILDS: [(&str, &[&str]); 4] = [
+    ("baseline", &[]),
+    ("avx2", &["-march=x86-64-v3"]),
+    (
+        "avx512",
+        &[
+            "-march=x86-64-v4",
+            "-mavx512vnni",
+            "-mprefer-vector-width=256",
+        ],
+    ),
+    (
+        "checked",
+        &[
+            "-march=x86-64-v3",
+            "-DLOCKSTEP_CHECKED",
+            "-fno-strict-aliasing",
+        ],
+    ),
+];
+
+/// Elsewhere the compiler's own baseline has fma and vectors.
+const OTHER_BUILDS: [(&str, &[&str]); 2] = [
+    ("baseline", &[]),
+    ("checked", &["-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"]),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-changed=build.rs");
+    let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let builds: &[(&str, &[&str])] = if architecture == "x86_64" {
+        &X86_BUILDS
+    } else {
+        &OTHER_BUILDS
+    };
+    for (name, flags) in builds {
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .file("kernels/host.cpp")
+            .warnings(true)
+            .extra_warnings(true);
+        // The debug profile's own optimisation flags would come last and win.
+        build.opt_level(3).debug(false).force_frame_pointer(false);
+        for flag in FLAGS.iter().chain(*flags) {
+            build.flag(flag);
+        }
+        build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
+        build.compile(&format!("lockstep_host_{name}"));
+    }
+    println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
+    println!(
+        "cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}",
+        compiler_version()
+    );
+}
+
+/// BLAKE3 over the names and contents of the kernel sources and over the flags.
+fn kernels_hash() -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut files: Vec<_> = std::fs::read_dir(Path::new("kernels"))
+        .expect("the folder engine/kernels is part of the package")
+        .map(|entry| entry.expect("engine/kernels can be listed").path())
+        .collect();
+    files.sort();
+    for file in files {
+        hasher.update(file.to_string_lossy().as_bytes());
+        hasher.update(&std::fs::read(&file).expect("kernel sources can be read"));
+    }
+    hasher.update(format!("{FLAGS:?} {X86_BUILDS:?} {OTHER_BUILDS:?}").as_bytes());
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The first line that the C++ compiler says of itself.
+fn compiler_version() -> String {
+    let compiler = cc::Build::new().cpp(true).get_compiler();
+    let output = compiler.to_command().arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.ok()
+        .and_then(|text| text.lines().next().map(str::to_owned))
+        .unwrap_or_else(|| "unknown compiler".to_owned())
+}

@@ -1,0 +1,85 @@
+// The argument structure of every kernel; engine/src/kernels/ holds the Rust twin of each.
+// Spans first, then counts, no padding inside: the same bytes on every device.
+#pragma once
+#include "platform.h"
+
+struct EmbedArguments {
+    Span<const u8> table;      // [vocabulary][row bytes]
+    Span<const u32> tokens;    // [rows]
+    Span<float> out;           // [rows][hidden]
+    u32 hidden, rows;
+};
+
+struct RmsNormArguments {
+    Span<const float> x;       // [rows][width]
+    Span<const float> weight;  // [width]
+    Span<float> out;           // [rows][width]
+    u32 width, rows;
+    float epsilon;
+    u32 unused;
+};
+
+struct QuantiseArguments {
+    Span<const float> x;       // [rows][width]
+    Span<i8> digits;           // [rows][digit_count][width]
+    Span<float> scales;        // [rows][width / block]
+    Span<float> sums;          // [rows][width / group]
+    u32 width, rows, block, group, digit_count, unused;
+};
+
+struct ProductArguments {
+    Span<const u8> weights;    // [outputs][row bytes]
+    Span<const i8> digits;     // as QuantiseArguments
+    Span<const float> scales;
+    Span<const float> sums;
+    Span<float> out;           // [rows][outputs]
+    u32 outputs, width, rows, unused;
+};
+
+struct ProductFloatArguments {
+    Span<const u8> weights;    // [outputs][row bytes]
+    Span<const float> x;       // [rows][width]
+    Span<float> out;           // [rows][outputs]
+    u32 outputs, width, rows, unused;
+};
+
+struct RopeArguments {
+    Span<const float> x;       // [rows][heads][head_size]
+    Span<const float> cosine;  // [context][rotated / 2]
+    Span<const float> sine;
+    Span<float> out;           // [rows][heads][head_size]
+    u32 heads, head_size, rotated, rows, first_position, unused;
+};
+
+/// Element is float, or u16 for a cache in f16.
+template <typename Element>
+struct KvWriteArguments {
+    Span<const float> k;       // [rows][kv_heads][head_size]
+    Span<const float> v;
+    Span<Element> keys;        // one layer: [kv_heads][context / 64][head_size][64]
+    Span<Element> values;      // one layer: [kv_heads][context][head_size]
+    u32 kv_heads, head_size, rows, first_position, context, unused;
+};
+
+template <typename Element>
+struct AttentionArguments {
+    Span<const float> q;       // [rows][heads][head_size]
+    Span<const Element> keys;  // as KvWriteArguments
+    Span<const Element> values;
+    Span<float> out;           // [rows][heads][head_size]
+    u32 heads, kv_heads, head_size, rows, first_position, context;
+};
+
+struct SwigluArguments {
+    Span<const float> gate;    // [count]
+    Span<const float> up;
+    Span<float> out;
+    u32 count, unused;
+};
+
+struct ResidualArguments {
+    Span<const float> x;       // [count]
+    Span<const float> branch;
+    Span<float> out;
+    u32 count, unused;
+};

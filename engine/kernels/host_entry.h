@@ -1,0 +1,102 @@
+// The host side of KERNEL, SHARED and Span: entry points, registration, the record of a bad access.
+//
+// A launch runs blocks first..last of a grid in one call; the Rust side spreads ranges over threads.
+#pragma once
+
+#define INLINE_MEMBER inline __attribute__((always_inline))
+
+namespace host {
+
+/// What a checked build saw go wrong first in a launch; mirrored in engine/src/device/host.rs.
+struct Fault {
+    u32 raised;
+    u32 in_shared;      // 1: `array` names a shared array, 0: `field_offset` is into the arguments
+    u64 field_offset;
+    u64 index;
+    u64 run;
+    u64 count;
+    char array[32];
+};
+
+typedef void (*Entry)(const void* arguments, u32 grid_x, u64 first, u64 last, Fault* fault);
+
+/// One kernel of a build, found by name from Rust.
+struct Registration {
+    const char* name;
+    Entry entry;
+    u64 arguments_bytes;
+    const Registration* next;
+    Registration(const char* name_, Entry entry_, u64 bytes);
+};
+
+static const Registration* registered = nullptr;
+
+inline Registration::Registration(const char* name_, Entry entry_, u64 bytes)
+    : name(name_), entry(entry_), arguments_bytes(bytes), next(registered) {
+    registered = this;
+}
+
+#if defined(LOCKSTEP_CHECKED)
+static thread_local Fault* current_fault = nullptr;
+static thread_local const char* current_arguments = nullptr;
+// Wide enough for the longest run a kernel asks for in one access (a row of a quantised block).
+static thread_local u64 scratch[512];
+
+static inline void record(u32 in_shared, u64 offset, const char* array, u64 index, u64 run,
+                          u64 count) {
+    Fault* fault = current_fault;
+    if (fault == nullptr || fault->raised) return;
+    fault->raised = 1;
+    fault->in_shared = in_shared;
+    fault->field_offset = offset;
+    fault->index = index;
+    fault->run = run;
+    fault->count = count;
+    u32 i = 0;
+    for (; array != nullptr && array[i] != 0 && i + 1 < sizeof(fault->array); ++i) {
+        fault->array[i] = array[i];
+    }
+    fault->array[i] = 0;
+}
+
+template <typename T>
+static T* refuse(const void* span, u64 index, u64 run, u64 count) {
+    record(0, (u64)((const char*)span - current_arguments), nullptr, index, run, count);
+    for (u64& word : scratch) word = 0;
+    return (T*)scratch;
+}
+
+/// A block's shared array with its length at hand.
+template <typename T, u32 N>
+struct SharedArray {
+    T items[N];
+    const char* name;
+    T& operator[](u64 index) {
+        if (index < N) return items[index];
+        record(1, 0, name, index, 1, N);
+        return *(T*)scratch;
+    }
+};
+#define SHARED(T, name, n) host::SharedArray<T, n> name = {{}, #name}
+#define ENTER(a) (host::current_fault = fault, host::current_arguments = (const char*)(a))
+#else
+#define SHARED(T, name, n) T name[n]
+#define ENTER(a) ((void)fault)
+#endif
+
+}  // namespace host
+
+#define KERNEL(name, Args)                                                             \
+    static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
+    static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \
+                             host::Fault* fault) {                                     \
+        ENTER(arguments);                                                              \
+        for (u64 block = first; block < last; ++block) {                               \
+            name##_block(*(const Args*)arguments, (u32)(block % grid_x),               \
+                         (u32)(block / grid_x));                                       \
+        }                                                                              \
+    }                                                                                  \
+    static const host::Registration name##_registration(#name, name##_entry,           \
+                                                        sizeof(Args));                 \
+    static void name##_block(const Args& a, [[maybe_unused]] const u32 BLOCK_X,        \
+                             [[maybe_unused]] const u32 BLOCK_Y)

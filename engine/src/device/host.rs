@@ -1,0 +1,304 @@
+//! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
+
+use super::backend::{Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
+use super::error::DeviceError;
+use crate::options::HostBuild;
+use rayon::prelude::*;
+use std::alloc::Layout;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Alignment of every allocation: what GPUs give, and four cache lines.
+const ALIGNMENT_BYTES: usize = 256;
+
+/// Ranges of blocks a thread gets in one launch, so that a slow core does not hold up the rest.
+const RANGES_PER_THREAD: u64 = 4;
+
+/// `host::Fault` in `engine/kernels/host_entry.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Fault {
+    raised: u32,
+    in_shared: u32,
+    field_offset: u64,
+    index: u64,
+    run: u64,
+    count: u64,
+    array: [u8; 32],
+}
+
+type Entry = unsafe extern "C" fn(*const c_void, u32, u64, u64, *mut Fault);
+
+/// `host::Registration` in `engine/kernels/host_entry.h`.
+#[repr(C)]
+struct Registration {
+    name: *const c_char,
+    entry: Entry,
+    argument_bytes: u64,
+    next: *const Self,
+}
+
+unsafe extern "C" {
+    fn lockstep_host_baseline() -> *const Registration;
+    fn lockstep_host_checked() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_avx2() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_avx512() -> *const Registration;
+}
+
+/// Whether this CPU can run a build.
+pub(crate) fn usable(build: HostBuild) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("movbe");
+        match build {
+            HostBuild::Baseline => true,
+            HostBuild::Avx2 | HostBuild::Checked => avx2,
+            HostBuild::Avx512 => {
+                avx2 && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512cd")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        matches!(build, HostBuild::Baseline | HostBuild::Checked)
+    }
+}
+
+/// The fastest build this CPU can run.
+fn fastest() -> HostBuild {
+    let preferred = [HostBuild::Avx512, HostBuild::Avx2, HostBuild::Baseline];
+    preferred
+        .into_iter()
+        .find(|build| usable(*build))
+        .unwrap_or(HostBuild::Baseline)
+}
+
+/// First kernel of a build's list.
+fn first_registration(build: HostBuild) -> *const Registration {
+    let head: unsafe extern "C" fn() -> *const Registration = match build {
+        #[cfg(target_arch = "x86_64")]
+        HostBuild::Avx2 => lockstep_host_avx2,
+        #[cfg(target_arch = "x86_64")]
+        HostBuild::Avx512 => lockstep_host_avx512,
+        HostBuild::Checked => lockstep_host_checked,
+        _ => lockstep_host_baseline,
+    };
+    // SAFETY: the function takes nothing and returns the head of a list that is complete before
+    // `main`, since its elements are constructed when the program is loaded.
+    unsafe { head() }
+}
+
+/// The device `host`.
+#[derive(Debug)]
+pub(super) struct HostBackend {
+    build: HostBuild,
+    threads: usize,
+    pool: rayon::ThreadPool,
+}
+
+impl HostBackend {
+    pub(super) fn new(build: Option<HostBuild>, threads: usize) -> Result<Self, DeviceError> {
+        let missing = |reason: String, remedy: &str| DeviceError::Missing {
+            device: "host".to_owned(),
+            reason,
+            remedy: remedy.to_owned(),
+        };
+        let build = build.unwrap_or_else(fastest);
+        if !usable(build) {
+            let reason = format!("this CPU cannot run the build {}", build.name());
+            return Err(missing(reason, "leave the build to be chosen"));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("engine-{index}"))
+            .build()
+            .map_err(|error| missing(error.to_string(), "lower --threads"))?;
+        Ok(Self {
+            build,
+            threads,
+            pool,
+        })
+    }
+}
+
+fn layout(bytes: u64) -> Option<Layout> {
+    let bytes = usize::try_from(bytes.max(1)).ok()?;
+    Layout::from_size_align(bytes, ALIGNMENT_BYTES).ok()
+}
+
+impl Backend for HostBackend {
+    fn describe(&self) -> Description {
+        Description {
+            device: "host".to_owned(),
+            name: format!("{} {}", std::env::consts::ARCH, self.build.name()),
+            build: format!(
+                "kernels {}, {}",
+                env!("LOCKSTEP_KERNELS_HASH"),
+                env!("LOCKSTEP_HOST_COMPILER")
+            ),
+            wave_lanes: 1,
+        }
+    }
+
+    fn allocate(&self, bytes: u64) -> Option<u64> {
+        // SAFETY: the layout's size is at least 1.
+        let pointer = unsafe { std::alloc::alloc(layout(bytes)?) };
+        if pointer.is_null() {
+            None
+        } else {
+            Some(pointer.expose_provenance() as u64)
+        }
+    }
+
+    unsafe fn free(&self, address: u64, bytes: u64) {
+        let layout = layout(bytes).expect("the same layout was made when it was allocated");
+        // SAFETY: the caller gives back what `allocate` returned for the same size, once.
+        unsafe { std::alloc::dealloc(pointer_mut(address), layout) };
+    }
+
+    unsafe fn fill(&self, address: u64, byte: u8, bytes: u64) -> Result<(), DeviceError> {
+        let count = usize::try_from(bytes).expect("an allocation's size fits usize");
+        // SAFETY: the caller's range lies in one live allocation.
+        unsafe { std::ptr::write_bytes(pointer_mut(address), byte, count) };
+        Ok(())
+    }
+
+    unsafe fn copy_in(&self, target: u64, source: &[u8]) -> Result<(), DeviceError> {
+        let target = pointer_mut(target);
+        // SAFETY: the caller's range lies in one live allocation, which no Rust reference covers.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+        Ok(())
+    }
+
+    unsafe fn copy_out(&self, source: u64, target: &mut [u8]) -> Result<(), DeviceError> {
+        let source = pointer_mut(source).cast_const();
+        // SAFETY: the caller's range lies in one live allocation; launches on the host have
+        // finished when `launch` returns, so there is nothing to wait for.
+        unsafe { std::ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len()) };
+        Ok(())
+    }
+
+    fn kernel(&self, name: &'static str, argument_bytes: usize) -> Result<Kernel, DeviceError> {
+        let error = |reason: String| DeviceError::Kernel {
+            kernel: name.to_owned(),
+            build: self.build.name().to_owned(),
+            reason,
+        };
+        let mut next = first_registration(self.build);
+        while !next.is_null() {
+            // SAFETY: not null; registrations are statics of the kernels' object file.
+            let registration = unsafe { &*next };
+            // SAFETY: the name is a string literal of the same object file.
+            let found = unsafe { CStr::from_ptr(registration.name) };
+            if found.to_bytes() == name.as_bytes() {
+                if registration.argument_bytes != argument_bytes as u64 {
+                    let theirs = registration.argument_bytes;
+                    return Err(error(format!(
+                        "{theirs} argument bytes, not {argument_bytes}"
+                    )));
+                }
+                let handle = registration.entry as usize as u64;
+                return Ok(Kernel {
+                    name,
+                    handle,
+                    argument_bytes,
+                });
+            }
+            next = registration.next;
+        }
+        Err(error("no kernel of that name".to_owned()))
+    }
+
+    unsafe fn launch(
+        &self,
+        kernel: &Kernel,
+        grid: Grid,
+        arguments: &[u8],
+        parallel: bool,
+    ) -> Result<(), LaunchFault> {
+        let blocks = u64::from(grid.x) * u64::from(grid.y);
+        let pointer: *const () = std::ptr::with_exposed_provenance(kernel.handle as usize);
+        // SAFETY: `handle` is an `Entry` that `kernel` took from a registration.
+        let entry: Entry = unsafe { std::mem::transmute::<*const (), Entry>(pointer) };
+        let aligned = AlignedArguments::copy(arguments);
+        let raised = AtomicBool::new(false);
+        let run = |first: u64, last: u64| {
+            let mut fault = Fault::default();
+            // SAFETY: the caller vouches for the arguments; ranges of blocks are disjoint, and
+            // a kernel's blocks write disjoint outputs.
+            unsafe {
+                entry(
+                    aligned.0.as_ptr().cast(),
+                    grid.x,
+                    first,
+                    last,
+                    &raw mut fault,
+                );
+            };
+            if fault.raised != 0 && !raised.swap(true, Ordering::Relaxed) {
+                return Some(fault);
+            }
+            None
+        };
+        let fault = if parallel && self.threads > 1 && blocks > 1 {
+            let ranges = blocks.min(self.threads as u64 * RANGES_PER_THREAD);
+            let bound = |range: u64| blocks * range / ranges;
+            self.pool.install(|| {
+                (0..ranges)
+                    .into_par_iter()
+                    .filter_map(|range| run(bound(range), bound(range + 1)))
+                    .find_any(|_| true)
+            })
+        } else {
+            run(0, blocks)
+        };
+        fault.map_or(Ok(()), |fault| Err(launch_fault(&fault)))
+    }
+}
+
+fn pointer_mut(address: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(address as usize)
+}
+
+fn launch_fault(fault: &Fault) -> LaunchFault {
+    let array = if fault.in_shared == 1 {
+        let name = fault
+            .array
+            .iter()
+            .take_while(|byte| **byte != 0)
+            .copied()
+            .collect();
+        FaultArray::Shared(String::from_utf8(name).unwrap_or_default())
+    } else {
+        FaultArray::ArgumentAt(fault.field_offset)
+    };
+    LaunchFault {
+        array,
+        index: fault.index,
+        run: fault.run,
+        count: fault.count,
+    }
+}
+
+/// Kernel arguments at the alignment a C++ structure of them has.
+struct AlignedArguments([u64; 24]);
+
+impl AlignedArguments {
+    fn copy(arguments: &[u8]) -> Self {
+        let mut words = [0_u64; 24];
+        bytemuck::cast_slice_mut(&mut words)[..arguments.len()].copy_from_slice(arguments);
+        Self(words)
+    }
+}

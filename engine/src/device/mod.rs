@@ -1,0 +1,129 @@
+//! Devices: memory, copies and launches, every one of them bounds-checked.
+//!
+//! Invariant: this folder is the only place of the engine, besides the memory-mapped file, that
+//! contains `unsafe`, and the only one that speaks to a runtime.
+#![expect(
+    unsafe_code,
+    reason = "device memory and kernels are reached by address"
+)]
+
+mod backend;
+mod buffer;
+mod error;
+mod host;
+mod launch;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Description, Grid, Kernel};
+pub use buffer::{Buffer, View};
+pub use error::DeviceError;
+pub use launch::{Access, Span};
+
+use crate::options::{DeviceChoice, HostBuild};
+use backend::Backend;
+use buffer::CopyCounts;
+use bytemuck::Pod;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// One opened device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    backend: Arc<dyn Backend>,
+    counts: Arc<CopyCounts>,
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`DeviceError::Missing`] with the reason and the remedy.
+    pub fn open(
+        choice: DeviceChoice,
+        host_build: Option<HostBuild>,
+        threads: usize,
+    ) -> Result<Self, DeviceError> {
+        let missing = |what: &str| {
+            Err(DeviceError::Missing {
+                device: choice.to_string(),
+                reason: format!("this version has no {what} backend"),
+                remedy: "use --device host".to_owned(),
+            })
+        };
+        match choice {
+            DeviceChoice::Auto | DeviceChoice::Host => {
+                let backend: Arc<dyn Backend> =
+                    Arc::new(host::HostBackend::new(host_build, threads)?);
+                Ok(Self {
+                    backend,
+                    counts: Arc::default(),
+                })
+            }
+            DeviceChoice::Hip(_) => missing("HIP"),
+            DeviceChoice::Cuda(_) => missing("CUDA"),
+        }
+    }
+
+    /// The host builds that this CPU can run.
+    pub fn usable_host_builds() -> Vec<HostBuild> {
+        HostBuild::ALL
+            .into_iter()
+            .filter(|build| host::usable(*build))
+            .collect()
+    }
+
+    /// What this device is.
+    pub fn describe(&self) -> Description {
+        self.backend.describe()
+    }
+
+    /// Poisoned memory for `count` elements: what nobody writes reads as NaN.
+    pub fn allocate<T: Pod>(&self, name: &str, count: u64) -> Result<Buffer, DeviceError> {
+        let bytes =
+            count
+                .checked_mul(size_of::<T>() as u64)
+                .ok_or_else(|| DeviceError::Allocation {
+                    name: name.to_owned(),
+                    bytes: u64::MAX,
+                })?;
+        let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
+        buffer.poison()?;
+        Ok(buffer)
+    }
+
+    /// Memory that holds a copy of `source`.
+    pub fn upload<T: Pod>(&self, name: &str, source: &[T]) -> Result<Buffer, DeviceError> {
+        let bytes = size_of_val(source) as u64;
+        let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
+        buffer.all::<T>().write(source)?;
+        Ok(buffer)
+    }
+
+    /// Finds a kernel by its name in engine/kernels; `A` is its argument structure.
+    pub fn kernel<A: Pod>(&self, name: &'static str) -> Result<Kernel, DeviceError> {
+        self.backend.kernel(name, size_of::<A>())
+    }
+
+    /// Asserts the extents of `accesses`, which stand in the order of the spans in `arguments`,
+    /// and enqueues the launch.
+    pub fn launch<A: Pod>(
+        &self,
+        kernel: &Kernel,
+        grid: Grid,
+        accesses: &[Access],
+        arguments: &A,
+    ) -> Result<(), DeviceError> {
+        launch::launch(self.backend.as_ref(), kernel, grid, accesses, arguments)
+    }
+
+    /// Copies whose bounds were asserted.
+    pub fn copies_checked(&self) -> u64 {
+        self.counts.checked.load(Ordering::Relaxed)
+    }
+
+    /// Copies asked for.
+    pub fn copies_total(&self) -> u64 {
+        self.counts.total.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,150 @@
+//! Launchers: one file an operation, beside the kernel of the same stem in engine/kernels.
+//!
+//! A launcher says how far its kernel reaches into every argument, as a function of the shape;
+//! the device asserts that before the launch. Shapes are in the comments as `[rows][width]`.
+
+mod attention;
+mod embed;
+mod kv_write;
+mod product;
+mod product_float;
+mod quantise;
+mod residual;
+mod rms_norm;
+mod rope;
+mod swiglu;
+
+pub use attention::Attention;
+pub use embed::Embed;
+pub use kv_write::KvWrite;
+pub use product::Product;
+pub use product_float::ProductFloat;
+pub use quantise::{FixedPoint, Quantise};
+pub use rms_norm::RmsNorm;
+pub use rope::Rope;
+
+pub(crate) use attention::HEAD_SIZE_LARGEST;
+pub(crate) use kv_write::KEY_TILE;
+pub(crate) use product::activation_group;
+
+use crate::device::{Device, DeviceError, Grid, Kernel};
+use crate::gguf::TensorType;
+use crate::options::{Activations, KvType};
+
+/// Every kernel a forward pass launches, found once at load.
+#[derive(Debug)]
+pub struct Kernels {
+    device: Device,
+    activations: Activations,
+    kv: KvType,
+    attention: Kernel,
+    embed: Vec<(TensorType, Kernel)>,
+    kv_write: Kernel,
+    product: Vec<(TensorType, Kernel)>,
+    product_float: Vec<(TensorType, Kernel)>,
+    quantise: Kernel,
+    residual: Kernel,
+    rms_norm: Kernel,
+    rope: Kernel,
+    swiglu: Kernel,
+}
+
+impl Kernels {
+    /// Finds all kernels in the device's build.
+    ///
+    /// # Errors
+    /// [`DeviceError::Kernel`] when the build lacks one, or has it with other arguments.
+    pub fn load(
+        device: &Device,
+        activations: Activations,
+        kv: KvType,
+    ) -> Result<Self, DeviceError> {
+        Ok(Self {
+            device: device.clone(),
+            activations,
+            kv,
+            attention: attention::load(device, kv)?,
+            embed: embed::load(device)?,
+            kv_write: kv_write::load(device, kv)?,
+            product: product::load(device, activations)?,
+            product_float: product_float::load(device)?,
+            quantise: quantise::load(device)?,
+            residual: residual::load(device)?,
+            rms_norm: rms_norm::load(device)?,
+            rope: rope::load(device)?,
+            swiglu: swiglu::load(device)?,
+        })
+    }
+
+    /// The device the kernels were found on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Digits of an activation in the products of this set.
+    pub fn activations(&self) -> Activations {
+        self.activations
+    }
+}
+
+/// Values in an activation block of a quantised type, or `None` for a float type.
+pub fn activation_block(kind: TensorType) -> Option<u32> {
+    match kind {
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => None,
+        TensorType::Q4_0
+        | TensorType::Q4_1
+        | TensorType::Q5_0
+        | TensorType::Q5_1
+        | TensorType::Q8_0 => Some(32),
+        TensorType::Q2K | TensorType::Q3K | TensorType::Q4K | TensorType::Q5K | TensorType::Q6K => {
+            Some(256)
+        }
+    }
+}
+
+/// The kernel of a type; every type is in the list by construction.
+fn of_type(kernels: &[(TensorType, Kernel)], kind: TensorType) -> &Kernel {
+    let found = kernels.iter().find(|(candidate, _)| *candidate == kind);
+    &found
+        .unwrap_or_else(|| panic!("no kernel for {}", kind.name()))
+        .1
+}
+
+/// A grid of `x` by `y` blocks, refused when it is empty or too large for a launch.
+fn grid(kernel: &Kernel, x: u64, y: u64) -> Result<Grid, DeviceError> {
+    let shape = |what, value| DeviceError::Shape {
+        kernel: kernel.name().to_owned(),
+        what,
+        value,
+        allowed: "1 to 2147483647 are served",
+    };
+    let served = |value: u64| {
+        u32::try_from(value)
+            .ok()
+            .filter(|value| (1..1 << 31).contains(value))
+    };
+    Ok(Grid {
+        x: served(x).ok_or_else(|| shape("grid x", x))?,
+        y: served(y).ok_or_else(|| shape("grid y", y))?,
+    })
+}
+
+/// Refuses a quantity that the kernel does not serve.
+fn require(
+    kernel: &Kernel,
+    holds: bool,
+    what: &'static str,
+    value: u32,
+    allowed: &'static str,
+) -> Result<(), DeviceError> {
+    if holds {
+        return Ok(());
+    }
+    let kernel = kernel.name().to_owned();
+    Err(DeviceError::Shape {
+        kernel,
+        what,
+        value: u64::from(value),
+        allowed,
+    })
+}

@@ -1,0 +1,172 @@
+//! product: `out[row] = weights . x[row]` for quantised weights and activations in fixed point.
+
+use super::{FixedPoint, Kernels, activation_block, grid, of_type, require};
+use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
+use crate::gguf::TensorType;
+use crate::options::Activations;
+use bytemuck::{Pod, Zeroable};
+
+/// Outputs and rows of one block of threads; `OUTPUT_RUN` and `ROW_RUN` in product.hip.
+const OUTPUT_RUN: u64 = 32;
+const ROW_RUN: u64 = 16;
+
+/// Type, then the kernels for one, two and three digits.
+const NAMES: [(TensorType, [&str; 3]); 10] = [
+    (
+        TensorType::Q4_0,
+        ["product_q4_0_i8", "product_q4_0_i16", "product_q4_0_i24"],
+    ),
+    (
+        TensorType::Q4_1,
+        ["product_q4_1_i8", "product_q4_1_i16", "product_q4_1_i24"],
+    ),
+    (
+        TensorType::Q5_0,
+        ["product_q5_0_i8", "product_q5_0_i16", "product_q5_0_i24"],
+    ),
+    (
+        TensorType::Q5_1,
+        ["product_q5_1_i8", "product_q5_1_i16", "product_q5_1_i24"],
+    ),
+    (
+        TensorType::Q8_0,
+        ["product_q8_0_i8", "product_q8_0_i16", "product_q8_0_i24"],
+    ),
+    (
+        TensorType::Q2K,
+        ["product_q2_k_i8", "product_q2_k_i16", "product_q2_k_i24"],
+    ),
+    (
+        TensorType::Q3K,
+        ["product_q3_k_i8", "product_q3_k_i16", "product_q3_k_i24"],
+    ),
+    (
+        TensorType::Q4K,
+        ["product_q4_k_i8", "product_q4_k_i16", "product_q4_k_i24"],
+    ),
+    (
+        TensorType::Q5K,
+        ["product_q5_k_i8", "product_q5_k_i16", "product_q5_k_i24"],
+    ),
+    (
+        TensorType::Q6K,
+        ["product_q6_k_i8", "product_q6_k_i16", "product_q6_k_i24"],
+    ),
+];
+
+/// `ProductArguments` in arguments.h.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Arguments {
+    weights: Span,
+    digits: Span,
+    scales: Span,
+    sums: Span,
+    out: Span,
+    outputs: u32,
+    width: u32,
+    rows: u32,
+    unused: u32,
+}
+
+/// Inputs of [`Kernels::product`].
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// `[outputs]` rows of `kind`, as in the file.
+    pub weights: View<'a, u8>,
+    /// Type of the weights.
+    pub kind: TensorType,
+    /// `[rows][width]` in the block and group of the type.
+    pub x: FixedPoint<'a>,
+    /// Rows of the matrix.
+    pub outputs: u32,
+    /// Values in a row of the matrix and of the activations.
+    pub width: u32,
+    /// Rows of activations.
+    pub rows: u32,
+}
+
+/// Values that share a sum in products with a type (CONTRACT.md section 5, step 4).
+pub(crate) fn activation_group(kind: TensorType) -> u32 {
+    if kind == TensorType::Q2K { 16 } else { 32 }
+}
+
+pub(super) fn load(
+    device: &Device,
+    activations: Activations,
+) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
+    let find = |(kind, names): &(TensorType, [&'static str; 3])| {
+        let name = names[activations.digit_count() - 1];
+        Ok((*kind, device.kernel::<Arguments>(name)?))
+    };
+    NAMES.iter().map(find).collect()
+}
+
+impl Kernels {
+    /// `out[rows][outputs]`.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    pub fn product(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
+        let Product {
+            weights,
+            kind,
+            x,
+            outputs,
+            width,
+            rows,
+        } = input;
+        let kernel = of_type(&self.product, kind);
+        let block = x.block;
+        require(
+            kernel,
+            activation_block(kind) == Some(block),
+            "block",
+            block,
+            "the type's is",
+        )?;
+        require(
+            kernel,
+            activation_group(kind) == x.group,
+            "group",
+            x.group,
+            "the type's is",
+        )?;
+        require(
+            kernel,
+            width.is_multiple_of(block),
+            "width",
+            width,
+            "a multiple of the block is",
+        )?;
+        let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
+        let count = u64::from(rows) * u64::from(width);
+        let digits = count * self.activations.digit_count() as u64;
+        let accesses = [
+            Access::read("weights", weights, u64::from(outputs) * row_bytes),
+            Access::read("digits", x.digits, digits),
+            Access::read("scales", x.scales, count / u64::from(block)),
+            Access::read("sums", x.sums, count / u64::from(x.group)),
+            Access::write("out", out, u64::from(rows) * u64::from(outputs)),
+        ];
+        let [weights, digits, scales, sums, out] =
+            [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
+        let arguments = Arguments {
+            weights,
+            digits,
+            scales,
+            sums,
+            out,
+            outputs,
+            width,
+            rows,
+            unused: 0,
+        };
+        let (x, y) = (
+            u64::from(outputs).div_ceil(OUTPUT_RUN),
+            u64::from(rows).div_ceil(ROW_RUN),
+        );
+        self.device
+            .launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
+    }
+}

@@ -1,0 +1,172 @@
+//! The engine: a model on a device, fed with tokens.
+
+use super::cache::Cache;
+use super::config::Config;
+use super::rotary;
+use super::weights::Weights;
+use super::workspace::Workspace;
+use crate::device::{Buffer, Device};
+use crate::error::Error;
+use crate::gguf::File;
+use crate::kernels::Kernels;
+use crate::options::{KvType, Options};
+use crate::taps::{Observer, Readout};
+
+/// What produced a result: no two sides of a comparison have the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This implementation and its version.
+    pub implementation: String,
+    /// The device.
+    pub device: String,
+    /// Compiler and kernels' hash.
+    pub build: String,
+}
+
+/// A llama model on a device, with the cache of one sequence.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) config: Config,
+    pub(super) kernels: Kernels,
+    pub(super) weights: Weights,
+    pub(super) cache: Cache,
+    pub(super) workspace: Workspace,
+    /// `[context][rope_dimensions / 2]`.
+    pub(super) cosine: Buffer,
+    pub(super) sine: Buffer,
+    pub(super) kv: KvType,
+    context_tokens: usize,
+    ubatch: usize,
+    position: usize,
+}
+
+impl Engine {
+    /// Loads a file on a device.
+    ///
+    /// # Errors
+    /// A file that is no supported model, a device that is missing or too small.
+    pub fn load(file: &File, options: &Options) -> Result<Self, Error> {
+        let config = Config::from_gguf(file)?;
+        let largest = 1 << 31;
+        for (what, value) in [
+            ("--context-tokens", options.context_tokens),
+            ("--ubatch", options.ubatch),
+        ] {
+            if value == 0 {
+                return Err(Error::Zero { what });
+            }
+            assert!(value < largest, "{what} {value} is far beyond any memory");
+        }
+        let device = Device::open(options.device, options.host_build, options.threads.max(1))?;
+        let kernels = Kernels::load(&device, options.activations, options.kv)?;
+        let weights = Weights::load(file, &config, &device)?;
+        let ubatch = options.ubatch.min(options.context_tokens);
+        let digit_count = options.activations.digit_count();
+        let workspace = Workspace::allocate(&device, &config, &weights, digit_count, ubatch)?;
+        let cache = Cache::allocate(&device, &config, options.kv, options.context_tokens)?;
+        let factors = weights.rope_factors.as_deref();
+        let tables = rotary::tables(&config, factors, options.context_tokens);
+        Ok(Self {
+            cosine: device.upload("rope.cosine", &tables.cosine)?,
+            sine: device.upload("rope.sine", &tables.sine)?,
+            config,
+            kernels,
+            weights,
+            cache,
+            workspace,
+            kv: options.kv,
+            context_tokens: options.context_tokens,
+            ubatch,
+            position: 0,
+        })
+    }
+
+    /// Appends tokens at [`Engine::position`], in passes of at most `ubatch`, and reads out the last.
+    ///
+    /// # Errors
+    /// Tokens outside the vocabulary, more of them than the context has room for, or a device
+    /// that refuses; the position is then as before.
+    pub fn forward(
+        &mut self,
+        tokens: &[u32],
+        observer: &mut dyn Observer,
+    ) -> Result<Readout, Error> {
+        self.check_tokens(tokens)?;
+        let mut position = self.position;
+        for pass in tokens.chunks(self.ubatch) {
+            self.pass(pass, position, observer)?;
+            position += pass.len();
+        }
+        let last_row = (tokens.len() - 1) % self.ubatch;
+        let readout = self.read_out(last_row, position - 1, observer)?;
+        self.position = position;
+        Ok(readout)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<(), Error> {
+        if tokens.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        let needed = self.position + tokens.len();
+        if needed > self.context_tokens {
+            return Err(Error::Context {
+                tokens: tokens.len(),
+                position: self.position,
+                needed,
+                context: self.context_tokens,
+            });
+        }
+        let vocabulary = self.config.vocabulary;
+        let outside = tokens
+            .iter()
+            .position(|token| *token as usize >= vocabulary);
+        outside.map_or(Ok(()), |index| {
+            let position = self.position + index;
+            Err(Error::Token {
+                token: tokens[index],
+                position,
+                vocabulary,
+            })
+        })
+    }
+
+    /// Tokens so far: the position of the next.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Forgets the sequence. The cache's bytes stay, and no pass reads beyond its own positions.
+    pub fn reset(&mut self) {
+        self.position = 0;
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What produces the results.
+    pub fn identity(&self) -> Identity {
+        let description = self.kernels.device().describe();
+        Identity {
+            implementation: format!(
+                "engine {} {} kv {}",
+                env!("CARGO_PKG_VERSION"),
+                self.kernels.activations().name(),
+                self.kv.name()
+            ),
+            device: format!("{} {}", description.device, description.name),
+            build: description.build,
+        }
+    }
+
+    /// Copies between host and device whose bounds were asserted.
+    pub fn copies_checked(&self) -> u64 {
+        self.kernels.device().copies_checked()
+    }
+
+    /// Copies between host and device.
+    pub fn copies_total(&self) -> u64 {
+        self.kernels.device().copies_total()
+    }
+}

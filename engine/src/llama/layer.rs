@@ -1,0 +1,321 @@
+//! One pass through the layers, operation by operation, in the order of CONTRACT.md section 12.
+
+use super::engine::Engine;
+use super::weights::{LayerWeights, Matrix};
+use crate::device::{Buffer, DeviceError, View};
+use crate::error::Error;
+use crate::kernels::{Attention, Embed, KvWrite, Product, ProductFloat, Quantise, RmsNorm, Rope};
+use crate::options::KvType;
+use crate::taps::{Observer, Tap, TapLevel};
+use bytemuck::Pod;
+
+/// What stays the same within one pass.
+#[derive(Clone, Copy)]
+pub(super) struct Pass {
+    pub(super) rows: u32,
+    pub(super) first_position: u32,
+    pub(super) level: TapLevel,
+}
+
+impl Engine {
+    /// Runs `tokens` through all layers; the stream's rows are left in `workspace.stream[0]`.
+    pub(super) fn pass(
+        &self,
+        tokens: &[u32],
+        position: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let size = |value: usize| u32::try_from(value).expect("the context was compared with 2^31");
+        let rows = size(tokens.len());
+        let pass = Pass {
+            rows,
+            first_position: size(position),
+            level: observer.level(),
+        };
+        self.embed(tokens, pass)?;
+        self.tap(
+            pass,
+            TapLevel::Layer,
+            "embed",
+            None,
+            &self.workspace.stream[0],
+            observer,
+        )?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            match self.kv {
+                KvType::F32 => self.attention_half::<f32>(pass, index, layer, observer)?,
+                KvType::F16 => self.attention_half::<u16>(pass, index, layer, observer)?,
+            }
+            self.feed_forward_half(pass, index, layer, observer)?;
+        }
+        Ok(())
+    }
+
+    fn embed(&self, tokens: &[u32], pass: Pass) -> Result<(), DeviceError> {
+        let table = &self.weights.token_embd;
+        let view = self.workspace.tokens.view::<u32>(0, u64::from(pass.rows))?;
+        view.write(tokens)?;
+        let input = Embed {
+            table: table.buffer.all(),
+            kind: table.kind,
+            tokens: view,
+            vocabulary: table.outputs,
+            hidden: table.width,
+            rows: pass.rows,
+        };
+        self.kernels.embed(input, self.workspace.stream[0].all())
+    }
+
+    /// From the stream in `stream[0]` to `stream + wo` in `stream[1]`.
+    fn attention_half<E: Pod>(
+        &self,
+        pass: Pass,
+        index: usize,
+        layer: &LayerWeights,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let mut seen = |name, buffer: &Buffer| {
+            self.tap(pass, TapLevel::Op, name, Some(index), buffer, observer)
+        };
+        self.norm(pass, &space.stream[0], &layer.attn_norm)?;
+        seen("attn_norm", &space.norm)?;
+        let matrices = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
+        self.products(
+            pass,
+            &space.norm,
+            &matrices,
+            &[&space.q, &space.k, &space.v],
+        )?;
+        seen("q", &space.q)?;
+        seen("k", &space.k)?;
+        seen("v", &space.v)?;
+        self.rope(pass, &space.q, self.config.heads, &space.q_rope)?;
+        seen("q_rope", &space.q_rope)?;
+        self.rope(pass, &space.k, self.config.kv_heads, &space.k_rope)?;
+        seen("k_rope", &space.k_rope)?;
+        self.attend::<E>(pass, index)?;
+        seen("attn_out", &space.attn_out)?;
+        self.products(
+            pass,
+            &space.attn_out,
+            &[&layer.attn_output],
+            &[&space.branch],
+        )?;
+        seen("wo", &space.branch)?;
+        self.add(pass, &space.stream[0], &space.branch, &space.stream[1])?;
+        seen("attn_residual", &space.stream[1])?;
+        Ok(())
+    }
+
+    /// From the stream in `stream[1]` to `stream + down` in `stream[0]`.
+    fn feed_forward_half(
+        &self,
+        pass: Pass,
+        index: usize,
+        layer: &LayerWeights,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let mut seen = |level, name, buffer: &Buffer| {
+            self.tap(pass, level, name, Some(index), buffer, observer)
+        };
+        self.norm(pass, &space.stream[1], &layer.ffn_norm)?;
+        seen(TapLevel::Op, "ffn_norm", &space.norm)?;
+        let matrices = [&layer.ffn_gate, &layer.ffn_up];
+        self.products(pass, &space.norm, &matrices, &[&space.gate, &space.up])?;
+        seen(TapLevel::Op, "gate", &space.gate)?;
+        seen(TapLevel::Op, "up", &space.up)?;
+        let count = pass.rows * layer.ffn_gate.outputs;
+        let (gate, up) = (space.gate.all(), space.up.all());
+        self.kernels.swiglu(gate, up, space.swiglu.all(), count)?;
+        seen(TapLevel::Op, "swiglu", &space.swiglu)?;
+        self.products(pass, &space.swiglu, &[&layer.ffn_down], &[&space.branch])?;
+        seen(TapLevel::Op, "down", &space.branch)?;
+        self.add(pass, &space.stream[1], &space.branch, &space.stream[0])?;
+        seen(TapLevel::Layer, "ffn_residual", &space.stream[0])?;
+        Ok(())
+    }
+
+    fn norm(&self, pass: Pass, x: &Buffer, weight: &Buffer) -> Result<(), DeviceError> {
+        let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
+        let input = RmsNorm {
+            x: x.all(),
+            weight: weight.all(),
+            width,
+            rows: pass.rows,
+            epsilon: self.config.epsilon,
+        };
+        self.kernels.rms_norm(input, self.workspace.norm.all())
+    }
+
+    /// Products of one activation with several matrices; it is brought into fixed point once for
+    /// each layout that the matrices read.
+    pub(super) fn products(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        matrices: &[&Matrix],
+        outs: &[&Buffer],
+    ) -> Result<(), DeviceError> {
+        for fixed in &self.workspace.fixed {
+            if let Some(matrix) = matrices.iter().find(|matrix| fixed.serves(matrix)) {
+                let input = Quantise {
+                    x: x.all(),
+                    width: matrix.width,
+                    rows: pass.rows,
+                };
+                self.kernels.quantise(input, fixed.fixed_point())?;
+            }
+        }
+        for (matrix, out) in matrices.iter().zip(outs) {
+            self.product(pass, x, matrix, out.all())?;
+        }
+        Ok(())
+    }
+
+    fn product(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        matrix: &Matrix,
+        out: View<'_, f32>,
+    ) -> Result<(), DeviceError> {
+        let (weights, kind, rows) = (matrix.buffer.all(), matrix.kind, pass.rows);
+        let (outputs, width) = (matrix.outputs, matrix.width);
+        match self
+            .workspace
+            .fixed
+            .iter()
+            .find(|fixed| fixed.serves(matrix))
+        {
+            Some(fixed) => {
+                let x = fixed.fixed_point();
+                self.kernels.product(
+                    Product {
+                        weights,
+                        kind,
+                        x,
+                        outputs,
+                        width,
+                        rows,
+                    },
+                    out,
+                )
+            }
+            None => {
+                let x = x.all();
+                let input = ProductFloat {
+                    weights,
+                    kind,
+                    x,
+                    outputs,
+                    width,
+                    rows,
+                };
+                self.kernels.product_float(input, out)
+            }
+        }
+    }
+
+    fn rope(&self, pass: Pass, x: &Buffer, heads: usize, out: &Buffer) -> Result<(), DeviceError> {
+        let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
+        let input = Rope {
+            x: x.all(),
+            cosine: self.cosine.all(),
+            sine: self.sine.all(),
+            heads: size(heads),
+            head_size: size(self.config.head_size),
+            rotated: size(self.config.rope_dimensions),
+            rows: pass.rows,
+            first_position: pass.first_position,
+        };
+        self.kernels.rope(input, out.all())
+    }
+
+    fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+        let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
+        let space = &self.workspace;
+        let (keys, values) = self.cache.layer(index);
+        let (heads, kv_heads) = (size(self.config.heads), size(self.config.kv_heads));
+        let (head_size, context) = (size(self.config.head_size), self.cache.positions);
+        let Pass {
+            rows,
+            first_position,
+            ..
+        } = pass;
+        let (k, v) = (space.k_rope.all(), space.v.all());
+        let input = KvWrite {
+            k,
+            v,
+            kv_heads,
+            head_size,
+            rows,
+            first_position,
+            context,
+        };
+        self.kernels
+            .kv_write::<E>(input, keys.all(), values.all())?;
+        let input = Attention::<E> {
+            q: space.q_rope.all(),
+            keys: keys.all(),
+            values: values.all(),
+            heads,
+            kv_heads,
+            head_size,
+            rows,
+            first_position,
+            context,
+        };
+        self.kernels.attention(input, space.attn_out.all())
+    }
+
+    fn add(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        branch: &Buffer,
+        out: &Buffer,
+    ) -> Result<(), DeviceError> {
+        let hidden = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
+        self.kernels
+            .residual(x.all(), branch.all(), out.all(), pass.rows * hidden)
+    }
+
+    /// Shows `rows` rows of a buffer to the observer, if it wants that much.
+    fn tap(
+        &self,
+        pass: Pass,
+        level: TapLevel,
+        name: &'static str,
+        layer: Option<usize>,
+        buffer: &Buffer,
+        observer: &mut dyn Observer,
+    ) -> Result<(), DeviceError> {
+        if pass.level < level {
+            return Ok(());
+        }
+        let width = self.tap_width(name);
+        let mut values = vec![f32::NAN; pass.rows as usize * width];
+        buffer.view(0, values.len() as u64)?.read(&mut values)?;
+        observer.tap(Tap {
+            name,
+            layer,
+            first_position: pass.first_position as usize,
+            rows: pass.rows as usize,
+            width,
+            values: &values,
+        });
+        Ok(())
+    }
+
+    fn tap_width(&self, name: &str) -> usize {
+        let config = &self.config;
+        match name {
+            "q" | "q_rope" | "attn_out" => config.heads * config.head_size,
+            "k" | "v" | "k_rope" => config.kv_heads * config.head_size,
+            "gate" | "up" | "swiglu" => config.feed_forward,
+            _ => config.hidden,
+        }
+    }
+}

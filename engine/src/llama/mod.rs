@@ -1,0 +1,13 @@
+//! The llama forward pass: what the file says, its weights on the device, the operations in order.
+
+mod cache;
+mod config;
+mod engine;
+mod layer;
+mod readout;
+mod rotary;
+mod weights;
+mod workspace;
+
+pub use config::{Config, ConfigError};
+pub use engine::{Engine, Identity};

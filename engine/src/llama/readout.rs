@@ -1,0 +1,70 @@
+//! The readout: final norm and logits of the last token, and the two rows copied to the host.
+
+use super::engine::Engine;
+use super::layer::Pass;
+use crate::device::View;
+use crate::error::Error;
+use crate::kernels::RmsNorm;
+use crate::taps::{Observer, Place, Readout, Tap, TapLevel};
+
+impl Engine {
+    /// Computes and copies `final_norm` and `logits` of row `row` of the last pass.
+    pub(super) fn read_out(
+        &self,
+        row: usize,
+        position: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Readout, Error> {
+        let space = &self.workspace;
+        let hidden = self.config.hidden as u64;
+        let input = RmsNorm {
+            x: space.stream[0].view(row as u64 * hidden, hidden)?,
+            weight: self.weights.output_norm.all(),
+            width: u32::try_from(hidden).expect("sizes were compared with 2^24"),
+            rows: 1,
+            epsilon: self.config.epsilon,
+        };
+        self.kernels.rms_norm(input, space.hidden.all())?;
+        let matrix = self.weights.output_matrix();
+        let pass = Pass {
+            rows: 1,
+            first_position: 0,
+            level: TapLevel::Readout,
+        };
+        self.products(pass, &space.hidden, &[matrix], &[&space.logits])?;
+        let (hidden, hidden_place) = copy(space.hidden.all())?;
+        let (logits, logits_place) = copy(space.logits.all())?;
+        if observer.level() >= TapLevel::Layer {
+            for (name, values) in [("final_norm", &hidden), ("logits", &logits)] {
+                observer.tap(Tap {
+                    name,
+                    layer: None,
+                    first_position: position,
+                    rows: 1,
+                    width: values.len(),
+                    values,
+                });
+            }
+        }
+        Ok(Readout {
+            position,
+            hidden,
+            logits,
+            hidden_place,
+            logits_place,
+        })
+    }
+}
+
+/// The row on the host, and where it was on the device.
+fn copy(view: View<'_, f32>) -> Result<(Vec<f32>, Place), Error> {
+    let count = usize::try_from(view.count()).expect("a row fits in host memory");
+    let mut row = vec![f32::NAN; count];
+    view.read(&mut row)?;
+    let place = Place {
+        pointer: view.address() - view.offset_bytes(),
+        allocation_bytes: view.allocation_bytes(),
+        offset_bytes: view.offset_bytes(),
+    };
+    Ok((row, place))
+}

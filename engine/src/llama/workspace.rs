@@ -1,0 +1,144 @@
+//! Device memory for one pass of at most `ubatch` tokens, allocated once.
+
+use super::Config;
+use super::weights::{Matrix, Weights};
+use crate::device::{Buffer, Device, DeviceError};
+use crate::kernels::{FixedPoint, activation_block, activation_group};
+use std::collections::BTreeSet;
+
+/// Fixed-point activations for one pair of block and group.
+#[derive(Debug)]
+pub(super) struct FixedBuffers {
+    digits: Buffer,
+    scales: Buffer,
+    sums: Buffer,
+    block: u32,
+    group: u32,
+}
+
+impl FixedBuffers {
+    fn allocate(
+        device: &Device,
+        digit_count: usize,
+        widest: u64,
+        (block, group): (u32, u32),
+    ) -> Result<Self, DeviceError> {
+        let name = |part| format!("activations.{block}.{group}.{part}");
+        Ok(Self {
+            digits: device.allocate::<i8>(&name("digits"), widest * digit_count as u64)?,
+            scales: device.allocate::<f32>(&name("scales"), widest / u64::from(block))?,
+            sums: device.allocate::<f32>(&name("sums"), widest / u64::from(group))?,
+            block,
+            group,
+        })
+    }
+
+    pub(super) fn fixed_point(&self) -> FixedPoint<'_> {
+        FixedPoint {
+            digits: self.digits.all(),
+            scales: self.scales.all(),
+            sums: self.sums.all(),
+            block: self.block,
+            group: self.group,
+        }
+    }
+
+    pub(super) fn serves(&self, matrix: &Matrix) -> bool {
+        layout_of(matrix) == Some((self.block, self.group))
+    }
+}
+
+/// Block and group in which a matrix reads its activations, or `None` for plain f32.
+fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
+    Some((
+        activation_block(matrix.kind)?,
+        activation_group(matrix.kind),
+    ))
+}
+
+/// The buffers between operations; each holds `[ubatch][width]`.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) tokens: Buffer,
+    /// The residual stream, and where its sum with a branch goes; they swap.
+    pub(super) stream: [Buffer; 2],
+    pub(super) norm: Buffer,
+    pub(super) q: Buffer,
+    pub(super) k: Buffer,
+    pub(super) v: Buffer,
+    pub(super) q_rope: Buffer,
+    pub(super) k_rope: Buffer,
+    pub(super) attn_out: Buffer,
+    pub(super) branch: Buffer,
+    pub(super) gate: Buffer,
+    pub(super) up: Buffer,
+    pub(super) swiglu: Buffer,
+    pub(super) hidden: Buffer,
+    pub(super) logits: Buffer,
+    pub(super) fixed: Vec<FixedBuffers>,
+}
+
+impl Workspace {
+    pub(super) fn allocate(
+        device: &Device,
+        config: &Config,
+        weights: &Weights,
+        digit_count: usize,
+        ubatch: usize,
+    ) -> Result<Self, DeviceError> {
+        let Config {
+            hidden,
+            heads,
+            kv_heads,
+            head_size,
+            feed_forward,
+            vocabulary,
+            ..
+        } = *config;
+        let rows =
+            |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
+        let (query, kv) = (heads * head_size, kv_heads * head_size);
+        let widest = ubatch as u64 * hidden.max(feed_forward).max(query) as u64;
+        let layouts: BTreeSet<(u32, u32)> = weights.matrices().filter_map(layout_of).collect();
+        let fixed = layouts
+            .into_iter()
+            .map(|layout| FixedBuffers::allocate(device, digit_count, widest, layout))
+            .collect::<Result<_, DeviceError>>()?;
+        Ok(Self {
+            tokens: device.allocate::<u32>("tokens", ubatch as u64)?,
+            stream: [rows("stream.0", hidden)?, rows("stream.1", hidden)?],
+            norm: rows("norm", hidden)?,
+            q: rows("q", query)?,
+            k: rows("k", kv)?,
+            v: rows("v", kv)?,
+            q_rope: rows("q_rope", query)?,
+            k_rope: rows("k_rope", kv)?,
+            attn_out: rows("attn_out", query)?,
+            branch: rows("branch", hidden)?,
+            gate: rows("gate", feed_forward)?,
+            up: rows("up", feed_forward)?,
+            swiglu: rows("swiglu", feed_forward)?,
+            hidden: device.allocate::<f32>("hidden", hidden as u64)?,
+            logits: device.allocate::<f32>("logits", vocabulary as u64)?,
+            fixed,
+        })
+    }
+}
+
+impl Weights {
+    /// Every matrix that takes part in a product.
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [
+                &layer.attn_q,
+                &layer.attn_k,
+                &layer.attn_v,
+                &layer.attn_output,
+                &layer.ffn_gate,
+                &layer.ffn_up,
+                &layer.ffn_down,
+            ]
+        });
+        layers.chain(std::iter::once(self.output_matrix()))
+    }
+}

@@ -1,0 +1,197 @@
+//! What a caller chooses before loading: device, activation digits, cache type, sizes.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where the kernels run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first usable device; the identity says which one that was.
+    #[default]
+    Auto,
+    /// The kernels compiled for the CPU.
+    Host,
+    /// AMD GPU number n.
+    Hip(usize),
+    /// NVIDIA GPU number n.
+    Cuda(usize),
+}
+
+/// The text given for a device is none of `auto`, `host`, `hip[:N]`, `cuda[:N]`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown device `{text}`: use auto, host, hip, hip:N, cuda or cuda:N")]
+pub struct DeviceChoiceError {
+    text: String,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || DeviceChoiceError {
+            text: text.to_owned(),
+        };
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse().map_err(|_| unknown())?)),
+            None => (text, None),
+        };
+        match (name, index) {
+            ("auto", None) => Ok(Self::Auto),
+            ("host", None) => Ok(Self::Host),
+            ("hip", index) => Ok(Self::Hip(index.unwrap_or(0))),
+            ("cuda", index) => Ok(Self::Cuda(index.unwrap_or(0))),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Host => write!(f, "host"),
+            Self::Hip(index) => write!(f, "hip:{index}"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// Digits of an activation in a product with quantised weights (CONTRACT.md section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Three int8 digits.
+    #[default]
+    I24,
+    /// Two int8 digits.
+    I16,
+    /// One int8 digit.
+    I8,
+}
+
+impl Activations {
+    /// The number of int8 digits.
+    pub fn digit_count(self) -> usize {
+        match self {
+            Self::I24 => 3,
+            Self::I16 => 2,
+            Self::I8 => 1,
+        }
+    }
+
+    /// The word used on the command line and in kernel names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I24 => "i24",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+        }
+    }
+}
+
+/// Element type of the KV cache (CONTRACT.md section 9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// 4 bytes a value.
+    #[default]
+    F32,
+    /// 2 bytes a value, narrowed to nearest even.
+    F16,
+}
+
+impl KvType {
+    /// Size of one element.
+    pub fn element_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// The word used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+}
+
+/// Which compilation of the kernels the device `host` runs; all give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostBuild {
+    /// No instructions beyond the target's baseline.
+    Baseline,
+    /// AVX2 and FMA (x86-64-v3).
+    Avx2,
+    /// AVX-512 with VNNI (x86-64-v4).
+    Avx512,
+    /// Every access through a span or a shared array compared with its length.
+    Checked,
+}
+
+impl HostBuild {
+    /// All builds, the fastest last of the unchecked ones.
+    pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Checked];
+
+    /// The word used in identities.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Checked => "checked",
+        }
+    }
+}
+
+/// Everything chosen at load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the kernels run.
+    pub device: DeviceChoice,
+    /// Digits of an activation.
+    pub activations: Activations,
+    /// Element type of the KV cache.
+    pub kv: KvType,
+    /// Positions the KV cache holds.
+    pub context_tokens: usize,
+    /// Most tokens in one pass through the layers.
+    pub ubatch: usize,
+    /// CPU threads of the device `host`.
+    pub threads: usize,
+    /// The host build to run, or the fastest this CPU can.
+    pub host_build: Option<HostBuild>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: DeviceChoice::Auto,
+            activations: Activations::I24,
+            kv: KvType::F32,
+            context_tokens: 2048,
+            ubatch: 512,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            host_build: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_words_round_trip() {
+        for text in ["auto", "host", "hip:0", "hip:3", "cuda:0", "cuda:7"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("hip".parse(), Ok(DeviceChoice::Hip(0)));
+        for text in [
+            "", "gpu", "host:1", "auto:0", "hip:", "hip:x", "hip:-1", "cuda:1:2",
+        ] {
+            let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+}
