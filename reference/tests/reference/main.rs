@@ -1,0 +1,9 @@
+//! The reference as a whole: on tiny models made here, and on SmolLM2 where it is in the cache.
+
+mod chunking;
+mod distance;
+mod real_model;
+mod refusals;
+mod stock;
+mod taps;
+mod tiny;
