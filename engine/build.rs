@@ -3,58 +3,30 @@
 use std::path::Path;
 
 /// Contraction must be off (CONTRACT.md section 1); errno and traps only block vectorisation.
-const FLAGS: [&str; 5] = [
-    "-std=c++17",
-    "-O3",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-];
+const FLAGS: [&str; 5] =
+    ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"];
 
 /// Name of the build, flags of an x86-64 compiler.
 const X86_BUILDS: [(&str, &[&str]); 4] = [
     ("baseline", &[]),
     ("avx2", &["-march=x86-64-v3"]),
-    (
-        "avx512",
-        &[
-            "-march=x86-64-v4",
-            "-mavx512vnni",
-            "-mprefer-vector-width=256",
-        ],
-    ),
-    (
-        "checked",
-        &[
-            "-march=x86-64-v3",
-            "-DLOCKSTEP_CHECKED",
-            "-fno-strict-aliasing",
-        ],
-    ),
+    ("avx512", &["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=256"]),
+    ("checked", &["-march=x86-64-v3", "-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"]),
 ];
 
 /// Elsewhere the compiler's own baseline has fma and vectors.
-const OTHER_BUILDS: [(&str, &[&str]); 2] = [
-    ("baseline", &[]),
-    ("checked", &["-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"]),
-];
+const OTHER_BUILDS: [(&str, &[&str]); 2] =
+    [("baseline", &[]), ("checked", &["-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"])];
 
 fn main() {
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let builds: &[(&str, &[&str])] = if architecture == "x86_64" {
-        &X86_BUILDS
-    } else {
-        &OTHER_BUILDS
-    };
+    let builds: &[(&str, &[&str])] =
+        if architecture == "x86_64" { &X86_BUILDS } else { &OTHER_BUILDS };
     for (name, flags) in builds {
         let mut build = cc::Build::new();
-        build
-            .cpp(true)
-            .file("kernels/host.cpp")
-            .warnings(true)
-            .extra_warnings(true);
+        build.cpp(true).file("kernels/host.cpp").warnings(true).extra_warnings(true);
         // The debug profile's own optimisation flags would come last and win.
         build.opt_level(3).debug(false).force_frame_pointer(false);
         for flag in FLAGS.iter().chain(*flags) {
@@ -64,10 +36,7 @@ fn main() {
         build.compile(&format!("lockstep_host_{name}"));
     }
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
-    println!(
-        "cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}",
-        compiler_version()
-    );
+    println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
 }
 
 /// BLAKE3 over the names and contents of the kernel sources and over the flags.

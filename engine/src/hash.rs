@@ -3,11 +3,7 @@
 /// Hash of a whole row of f32; every NaN counts as 0x7fc00000.
 pub fn hash_row(row: &[f32]) -> u64 {
     row.iter().enumerate().fold(0, |sum: u64, (index, value)| {
-        let bits = if value.is_nan() {
-            0x7fc0_0000
-        } else {
-            value.to_bits()
-        };
+        let bits = if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() };
         sum.wrapping_add(mix((index as u64) << 32 | u64::from(bits)))
     })
 }

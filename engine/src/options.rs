@@ -28,9 +28,7 @@ impl FromStr for DeviceChoice {
     type Err = DeviceChoiceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unknown = || DeviceChoiceError {
-            text: text.to_owned(),
-        };
+        let unknown = || DeviceChoiceError { text: text.to_owned() };
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => (name, Some(index.parse().map_err(|_| unknown())?)),
             None => (text, None),
@@ -187,9 +185,7 @@ mod tests {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
         assert_eq!("hip".parse(), Ok(DeviceChoice::Hip(0)));
-        for text in [
-            "", "gpu", "host:1", "auto:0", "hip:", "hip:x", "hip:-1", "cuda:1:2",
-        ] {
+        for text in ["", "gpu", "host:1", "auto:0", "hip:", "hip:x", "hip:-1", "cuda:1:2"] {
             let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
         }

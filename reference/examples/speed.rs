@@ -20,24 +20,15 @@ const RUNS: [(Mode, Activations, usize); 5] = [
 #[expect(clippy::print_stdout, reason = "an example that reports")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let path = PathBuf::from(
-        arguments
-            .first()
-            .ok_or("usage: speed MODEL [THREADS] [MODE]")?,
-    );
+    let path = PathBuf::from(arguments.first().ok_or("usage: speed MODEL [THREADS] [MODE]")?);
     let threads = arguments.get(1).map_or(Ok(2), |threads| threads.parse())?;
     let only = arguments.get(2);
     for (mode, activations, samples) in RUNS {
         if only.is_some_and(|only| only != mode.name()) {
             continue;
         }
-        let options = Options {
-            mode,
-            activations,
-            threads,
-            context_tokens: 1024,
-            ..Options::default()
-        };
+        let options =
+            Options { mode, activations, threads, context_tokens: 1024, ..Options::default() };
         let started = Instant::now();
         let mut reference = Reference::load(&path, &options)?;
         let load_seconds = started.elapsed().as_secs_f64();
@@ -48,11 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let started = Instant::now();
             reference.forward(&prompt, &mut Silent)?;
             prefill.push(f64::from(PROMPT_TOKENS) / started.elapsed().as_secs_f64());
-            let tokens = if mode == Mode::Wide {
-                DECODE_TOKENS / 8
-            } else {
-                DECODE_TOKENS
-            };
+            let tokens = if mode == Mode::Wide { DECODE_TOKENS / 8 } else { DECODE_TOKENS };
             let started = Instant::now();
             for token in 0..tokens {
                 reference.forward(&[2000 + token], &mut Silent)?;

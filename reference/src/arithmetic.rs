@@ -55,11 +55,7 @@ pub(crate) struct Operation<T, F> {
 
 impl<T, F> Operation<T, F> {
     pub(crate) const fn new(name: &'static str, function: F) -> Self {
-        Self {
-            name,
-            function,
-            values: PhantomData,
-        }
+        Self { name, function, values: PhantomData }
     }
 }
 
@@ -107,11 +103,7 @@ pub(crate) fn cut<const N: usize>(
     let mut parts = Vec::with_capacity(N);
     let mut start = 0;
     for width in widths {
-        parts.push(
-            joined
-                .narrow(0, start, rows * width)?
-                .reshape((1, rows, width))?,
-        );
+        parts.push(joined.narrow(0, start, rows * width)?.reshape((1, rows, width))?);
         start += rows * width;
     }
     Ok(parts.try_into().expect("one part a width"))
@@ -127,12 +119,8 @@ pub(crate) fn for_each_row<T: Send>(
     function: impl Fn(usize, &mut [T]) + Sync,
 ) {
     if out.len() < PARALLEL_VALUES_MIN {
-        out.chunks_mut(width)
-            .enumerate()
-            .for_each(|(index, row)| function(index, row));
+        out.chunks_mut(width).enumerate().for_each(|(index, row)| function(index, row));
     } else {
-        out.par_chunks_mut(width)
-            .enumerate()
-            .for_each(|(index, row)| function(index, row));
+        out.par_chunks_mut(width).enumerate().for_each(|(index, row)| function(index, row));
     }
 }

@@ -51,13 +51,7 @@ pub(crate) const fn has_minima(kind: WeightType) -> bool {
 }
 
 impl Block {
-    pub(crate) const EMPTY: Self = Self {
-        d: 0,
-        m: 0,
-        q: [0; 256],
-        scales: [0; 16],
-        mins: [0; 16],
-    };
+    pub(crate) const EMPTY: Self = Self { d: 0, m: 0, q: [0; 256], scales: [0; 16], mins: [0; 16] };
 
     /// Takes a block of `kind` apart. `bytes` is exactly one block.
     pub(crate) fn read(&mut self, kind: WeightType, bytes: &[u8]) {

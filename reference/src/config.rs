@@ -168,26 +168,20 @@ fn refuse_extensions(metadata: &Metadata) -> Result<(), Error> {
         if let Some(value) = metadata.get(key)
             && as_f64(value) != Some(neutral)
         {
-            return Err(Error::Unsupported {
-                feature: format!("`{key}`"),
-            });
+            return Err(Error::Unsupported { feature: format!("`{key}`") });
         }
     }
     let scaling = "llama.rope.scaling.type";
     if let Some(value) = metadata.get(scaling)
         && !matches!(value, Value::String(kind) if kind == "none")
     {
-        return Err(Error::Unsupported {
-            feature: format!("`{scaling}`"),
-        });
+        return Err(Error::Unsupported { feature: format!("`{scaling}`") });
     }
     let causal = "llama.attention.causal";
     if let Some(value) = metadata.get(causal)
         && !matches!(value, Value::Bool(true))
     {
-        return Err(Error::Unsupported {
-            feature: format!("`{causal}`"),
-        });
+        return Err(Error::Unsupported { feature: format!("`{causal}`") });
     }
     Ok(())
 }
@@ -219,10 +213,7 @@ fn count(metadata: &Metadata, key: &str) -> Result<Option<usize>, Error> {
         Value::I32(number) => u32::try_from(*number).ok(),
         Value::I64(number) => u32::try_from(*number).ok(),
         Value::Bool(_) => None,
-        other => other
-            .to_u64()
-            .ok()
-            .and_then(|number| u32::try_from(number).ok()),
+        other => other.to_u64().ok().and_then(|number| u32::try_from(number).ok()),
     };
     match number {
         Some(number) if number > 0 => Ok(Some(number as usize)),
@@ -243,11 +234,7 @@ fn as_f64(value: &Value) -> Option<f64> {
         Value::F32(number) => Some(f64::from(*number)),
         Value::F64(number) => Some(*number),
         Value::I32(number) => Some(f64::from(*number)),
-        other => other
-            .to_u64()
-            .ok()
-            .and_then(|number| u32::try_from(number).ok())
-            .map(f64::from),
+        other => other.to_u64().ok().and_then(|number| u32::try_from(number).ok()).map(f64::from),
     }
 }
 

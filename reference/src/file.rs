@@ -24,12 +24,8 @@ const BLOCK_TENSORS: [&str; 9] = [
 ];
 
 /// The tensors outside the blocks.
-const MODEL_TENSORS: [&str; 4] = [
-    "token_embd.weight",
-    "output_norm.weight",
-    "output.weight",
-    "rope_freqs.weight",
-];
+const MODEL_TENSORS: [&str; 4] =
+    ["token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight"];
 
 /// What loading gives.
 pub(crate) type Loaded<T> = Result<T, Error>;
@@ -44,10 +40,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// Gives an error of candle the name of this tensor.
     pub(crate) fn named<T>(&self, result: candle_core::Result<T>) -> Result<T, Error> {
-        result.map_err(|source| Error::TensorRead {
-            tensor: self.name.clone(),
-            source,
-        })
+        result.map_err(|source| Error::TensorRead { tensor: self.name.clone(), source })
     }
 }
 
@@ -61,26 +54,18 @@ pub(crate) struct ModelFile {
 impl ModelFile {
     /// Reads the header and refuses what the forward pass cannot run.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|source| Error::Open {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let file =
+            File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
         let mut reader = BufReader::new(file);
-        let content = Content::read(&mut reader).map_err(|source| Error::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let content = Content::read(&mut reader)
+            .map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
         let tied = !content.tensor_infos.contains_key("output.weight");
         let factors = content.tensor_infos.contains_key("rope_freqs.weight");
         let embedding = info(&content, "token_embd.weight")?;
         let vocabulary = *embedding.shape.dims().first().unwrap_or(&0);
         let config = Config::read(&content.metadata, vocabulary, tied, factors)?;
         refuse_unknown(&content, config.layers)?;
-        Ok(Self {
-            reader,
-            content,
-            config,
-        })
+        Ok(Self { reader, content, config })
     }
 
     pub(crate) const fn config(&self) -> &Config {
@@ -99,11 +84,7 @@ impl ModelFile {
 
     /// A vector of floats.
     pub(crate) fn vector(&mut self, name: &str, length: usize) -> Result<Stored, Error> {
-        self.tensor(
-            name,
-            &[length],
-            &[WeightType::F32, WeightType::F16, WeightType::Bf16],
-        )
+        self.tensor(name, &[length], &[WeightType::F32, WeightType::F16, WeightType::Bf16])
     }
 
     fn tensor(
@@ -136,25 +117,13 @@ impl ModelFile {
         let tensor = self
             .content
             .tensor(&mut self.reader, name, &Device::Cpu)
-            .map_err(|source| Error::TensorRead {
-                tensor: name.into(),
-                source,
-            })?;
-        Ok(Stored {
-            name: name.into(),
-            kind,
-            tensor,
-        })
+            .map_err(|source| Error::TensorRead { tensor: name.into(), source })?;
+        Ok(Stored { name: name.into(), kind, tensor })
     }
 }
 
 fn info<'a>(content: &'a Content, name: &str) -> Result<&'a TensorInfo, Error> {
-    content
-        .tensor_infos
-        .get(name)
-        .ok_or_else(|| Error::TensorMissing {
-            tensor: name.into(),
-        })
+    content.tensor_infos.get(name).ok_or_else(|| Error::TensorMissing { tensor: name.into() })
 }
 
 /// A bias, an expert or any other tensor that the forward pass would not read changes the model.
@@ -163,9 +132,7 @@ fn refuse_unknown(content: &Content, layers: usize) -> Result<(), Error> {
     names.sort();
     match names.into_iter().find(|name| !is_known(name, layers)) {
         None => Ok(()),
-        Some(name) => Err(Error::Unsupported {
-            feature: format!("the tensor `{name}`"),
-        }),
+        Some(name) => Err(Error::Unsupported { feature: format!("the tensor `{name}`") }),
     }
 }
 

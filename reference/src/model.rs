@@ -75,13 +75,7 @@ impl<A: Arithmetic> Model<A> {
             Some(matrix) => matrix,
             None => arithmetic.matrix(file.matrix("output.weight", vocabulary, hidden)?)?,
         };
-        Ok(Self {
-            arithmetic,
-            token_embd,
-            layers,
-            output_norm,
-            output,
-        })
+        Ok(Self { arithmetic, token_embd, layers, output_norm, output })
     }
 }
 
@@ -131,28 +125,15 @@ impl Taps<'_> {
         if self.sink.level >= level {
             let values = values.clone();
             let (layer, first_position) = (self.layer, self.first_position);
-            drop(self.sink.sender.send(Tapped {
-                name,
-                layer,
-                first_position,
-                values,
-            }));
+            drop(self.sink.sender.send(Tapped { name, layer, first_position, values }));
         }
     }
 }
 
 impl<A: Arithmetic> Machine for Model<A> {
     fn run(&mut self, chunk: Chunk<'_>, sink: &Sink) -> Result<Option<[Tensor; 2]>, Error> {
-        let Chunk {
-            tokens,
-            first_position,
-            readout,
-        } = chunk;
-        let mut taps = Taps {
-            sink,
-            first_position,
-            layer: None,
-        };
+        let Chunk { tokens, first_position, readout } = chunk;
+        let mut taps = Taps { sink, first_position, layer: None };
         self.arithmetic.begin(first_position, tokens.len())?;
         let mut stream = self.arithmetic.embed(&self.token_embd, tokens)?;
         taps.tap(TapLevel::Layer, "embed", &stream);
@@ -165,11 +146,7 @@ impl<A: Arithmetic> Machine for Model<A> {
             return Ok(None);
         }
         let last = tokens.len() - 1;
-        let taps = Taps {
-            sink,
-            first_position: first_position + last,
-            layer: None,
-        };
+        let taps = Taps { sink, first_position: first_position + last, layer: None };
         let stream = stream.narrow(1, last, 1)?;
         let hidden = self.arithmetic.rms_norm(&stream, &self.output_norm)?;
         taps.tap(TapLevel::Layer, "final_norm", &hidden);

@@ -70,14 +70,7 @@ impl Reference {
                 }
             })
         })?;
-        Ok(Self {
-            config,
-            options,
-            level,
-            pool,
-            machine,
-            position: 0,
-        })
+        Ok(Self { config, options, level, pool, machine, position: 0 })
     }
 
     /// Runs `tokens` at the next positions, in chunks, and gives the readout of the last one.
@@ -91,32 +84,21 @@ impl Reference {
         self.check(tokens)?;
         let first_position = self.position;
         let (sender, receiver) = sync_channel(TAPS_WAITING_MAX);
-        let sink = Sink {
-            level: observer.level(),
-            sender,
-        };
+        let sink = Sink { level: observer.level(), sender };
         let mut outcome = None;
         let (machine, position) = (&mut self.machine, &mut self.position);
         let (ubatch, result) = (self.options.ubatch, &mut outcome);
         self.pool.in_place_scope(move |scope| {
             scope.spawn(move |_| {
-                *result = Some(run_chunks(
-                    machine.as_mut(),
-                    tokens,
-                    ubatch,
-                    position,
-                    &sink,
-                ));
+                *result = Some(run_chunks(machine.as_mut(), tokens, ubatch, position, &sink));
             });
             observe(receiver, observer);
         });
         let position = first_position + tokens.len() - 1;
         match outcome {
-            Some(Ok(Some([hidden, logits]))) => Ok(Readout {
-                position,
-                hidden: row(&hidden)?,
-                logits: row(&logits)?,
-            }),
+            Some(Ok(Some([hidden, logits]))) => {
+                Ok(Readout { position, hidden: row(&hidden)?, logits: row(&logits)? })
+            }
             Some(Err(error)) => Err(error),
             Some(Ok(None)) | None => unreachable!("the last chunk gives a readout or an error"),
         }
@@ -171,10 +153,7 @@ impl Reference {
         let needed = self.position + tokens.len();
         let context_tokens = self.options.context_tokens;
         if needed > context_tokens {
-            return Err(Error::Context {
-                needed,
-                context_tokens,
-            });
+            return Err(Error::Context { needed, context_tokens });
         }
         Ok(())
     }
@@ -186,11 +165,7 @@ fn completed(options: &Options, config: &Config) -> Result<Options, Error> {
         if value > 0 {
             return Ok(());
         }
-        Err(Error::Option {
-            option,
-            value,
-            expected: "at least 1".into(),
-        })
+        Err(Error::Option { option, value, expected: "at least 1".into() })
     };
     positive("ubatch", options.ubatch)?;
     positive("threads", options.threads)?;
@@ -218,11 +193,7 @@ fn run_chunks(
     let mut readout = None;
     let count = tokens.len().div_ceil(ubatch);
     for (index, tokens) in tokens.chunks(ubatch).enumerate() {
-        let chunk = Chunk {
-            tokens,
-            first_position: *position,
-            readout: index + 1 == count,
-        };
+        let chunk = Chunk { tokens, first_position: *position, readout: index + 1 == count };
         readout = machine.run(chunk, sink)?;
         *position += tokens.len();
     }
@@ -231,16 +202,8 @@ fn run_chunks(
 
 /// Shows the taps to the observer until the forward pass has closed the channel.
 fn observe(receiver: Receiver<Tapped>, observer: &mut dyn Observer) {
-    for Tapped {
-        name,
-        layer,
-        first_position,
-        values,
-    } in receiver
-    {
-        let values = values
-            .contiguous()
-            .expect("a copy on the CPU does not fail");
+    for Tapped { name, layer, first_position, values } in receiver {
+        let values = values.contiguous().expect("a copy on the CPU does not fail");
         let dims = values.dims();
         let (rows, width) = (dims[dims.len() - 2], dims[dims.len() - 1]);
         let (storage, layout) = values.storage_and_layout();
@@ -250,14 +213,7 @@ fn observe(receiver: Receiver<Tapped>, observer: &mut dyn Observer) {
             Storage::Cpu(CpuStorage::F64(values)) => Values::F64(&values[range]),
             _ => unreachable!("activations are f32 or f64 on the CPU"),
         };
-        observer.tap(Tap {
-            name,
-            layer,
-            first_position,
-            rows,
-            width,
-            values,
-        });
+        observer.tap(Tap { name, layer, first_position, rows, width, values });
     }
 }
 

@@ -47,9 +47,7 @@ impl Stock {
     fn split(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, rows, width) = x.dims3()?;
         let heads = width / self.head_size;
-        x.reshape((batch, rows, heads, self.head_size))?
-            .transpose(1, 2)?
-            .contiguous()
+        x.reshape((batch, rows, heads, self.head_size))?.transpose(1, 2)?.contiguous()
     }
 
     fn append(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<[Tensor; 2]> {
@@ -140,10 +138,7 @@ impl Arithmetic for Stock {
         } else {
             let head = x.narrow(D::Minus1, 0, self.rope_dimensions)?.contiguous()?;
             let head = candle_nn::rotary_emb::rope_i(&head, &cos, &sin)?;
-            Tensor::cat(
-                &[head, x.narrow(D::Minus1, self.rope_dimensions, passed)?],
-                D::Minus1,
-            )?
+            Tensor::cat(&[head, x.narrow(D::Minus1, self.rope_dimensions, passed)?], D::Minus1)?
         };
         rotated.transpose(1, 2)?.reshape(dims)
     }
@@ -166,8 +161,7 @@ impl Arithmetic for Stock {
             Some(mask) => {
                 let masked = Tensor::new(f32::NEG_INFINITY, &Device::Cpu)?;
                 let masked = masked.broadcast_as(scores.shape())?;
-                mask.broadcast_as(scores.shape())?
-                    .where_cond(&masked, &scores)?
+                mask.broadcast_as(scores.shape())?.where_cond(&masked, &scores)?
             }
         };
         let attended = softmax_last_dim(&scores)?.matmul(&v.contiguous()?)?;

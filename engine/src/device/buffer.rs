@@ -35,10 +35,7 @@ impl Buffer {
     ) -> Result<Self, DeviceError> {
         let address = backend
             .allocate(bytes)
-            .ok_or_else(|| DeviceError::Allocation {
-                name: name.to_owned(),
-                bytes,
-            })?;
+            .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes })?;
         Ok(Self {
             backend: Arc::clone(backend),
             counts: Arc::clone(counts),
@@ -72,16 +69,9 @@ impl Buffer {
     /// `count` elements of `T` from element `first`.
     pub fn view<T: Pod>(&self, first: u64, count: u64) -> Result<View<'_, T>, DeviceError> {
         let element_bytes = size_of::<T>() as u64;
-        let end = first
-            .checked_add(count)
-            .and_then(|end| end.checked_mul(element_bytes));
+        let end = first.checked_add(count).and_then(|end| end.checked_mul(element_bytes));
         if end.is_some_and(|end| end <= self.bytes) {
-            Ok(View {
-                buffer: self,
-                first,
-                count,
-                element: PhantomData,
-            })
+            Ok(View { buffer: self, first, count, element: PhantomData })
         } else {
             Err(DeviceError::View {
                 name: self.name.clone(),
@@ -158,11 +148,7 @@ impl<T: Pod> View<'_, T> {
     pub fn part(self, first: u64, count: u64) -> Result<Self, DeviceError> {
         let end = first.checked_add(count);
         if end.is_some_and(|end| end <= self.count) {
-            Ok(Self {
-                first: self.first + first,
-                count,
-                ..self
-            })
+            Ok(Self { first: self.first + first, count, ..self })
         } else {
             Err(DeviceError::View {
                 name: self.buffer.name.clone(),
@@ -201,10 +187,7 @@ impl<T: Pod> View<'_, T> {
             });
         }
         let end = self.offset_bytes() + self.count * size_of::<T>() as u64;
-        assert!(
-            end <= self.buffer.bytes,
-            "views are in bounds by construction"
-        );
+        assert!(end <= self.buffer.bytes, "views are in bounds by construction");
         self.buffer.counts.checked.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -79,10 +79,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
 /// The fastest build this CPU can run.
 fn fastest() -> HostBuild {
     let preferred = [HostBuild::Avx512, HostBuild::Avx2, HostBuild::Baseline];
-    preferred
-        .into_iter()
-        .find(|build| usable(*build))
-        .unwrap_or(HostBuild::Baseline)
+    preferred.into_iter().find(|build| usable(*build)).unwrap_or(HostBuild::Baseline)
 }
 
 /// First kernel of a build's list.
@@ -125,11 +122,7 @@ impl HostBackend {
             .thread_name(|index| format!("engine-{index}"))
             .build()
             .map_err(|error| missing(error.to_string(), "lower --threads"))?;
-        Ok(Self {
-            build,
-            threads,
-            pool,
-        })
+        Ok(Self { build, threads, pool })
     }
 }
 
@@ -155,11 +148,7 @@ impl Backend for HostBackend {
     fn allocate(&self, bytes: u64) -> Option<u64> {
         // SAFETY: the layout's size is at least 1.
         let pointer = unsafe { std::alloc::alloc(layout(bytes)?) };
-        if pointer.is_null() {
-            None
-        } else {
-            Some(pointer.expose_provenance() as u64)
-        }
+        if pointer.is_null() { None } else { Some(pointer.expose_provenance() as u64) }
     }
 
     unsafe fn free(&self, address: u64, bytes: u64) {
@@ -205,16 +194,10 @@ impl Backend for HostBackend {
             if found.to_bytes() == name.as_bytes() {
                 if registration.argument_bytes != argument_bytes as u64 {
                     let theirs = registration.argument_bytes;
-                    return Err(error(format!(
-                        "{theirs} argument bytes, not {argument_bytes}"
-                    )));
+                    return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
                 }
                 let handle = registration.entry as usize as u64;
-                return Ok(Kernel {
-                    name,
-                    handle,
-                    argument_bytes,
-                });
+                return Ok(Kernel { name, handle, argument_bytes });
             }
             next = registration.next;
         }
@@ -239,13 +222,7 @@ impl Backend for HostBackend {
             // SAFETY: the caller vouches for the arguments; ranges of blocks are disjoint, and
             // a kernel's blocks write disjoint outputs.
             unsafe {
-                entry(
-                    aligned.0.as_ptr().cast(),
-                    grid.x,
-                    first,
-                    last,
-                    &raw mut fault,
-                );
+                entry(aligned.0.as_ptr().cast(), grid.x, first, last, &raw mut fault);
             };
             if fault.raised != 0 && !raised.swap(true, Ordering::Relaxed) {
                 return Some(fault);
@@ -274,22 +251,12 @@ fn pointer_mut(address: u64) -> *mut u8 {
 
 fn launch_fault(fault: &Fault) -> LaunchFault {
     let array = if fault.in_shared == 1 {
-        let name = fault
-            .array
-            .iter()
-            .take_while(|byte| **byte != 0)
-            .copied()
-            .collect();
+        let name = fault.array.iter().take_while(|byte| **byte != 0).copied().collect();
         FaultArray::Shared(String::from_utf8(name).unwrap_or_default())
     } else {
         FaultArray::ArgumentAt(fault.field_offset)
     };
-    LaunchFault {
-        array,
-        index: fault.index,
-        run: fault.run,
-        count: fault.count,
-    }
+    LaunchFault { array, index: fault.index, run: fault.run, count: fault.count }
 }
 
 /// Kernel arguments at the alignment a C++ structure of them has.

@@ -52,10 +52,7 @@ impl Access {
 
     /// The span a kernel gets: as long as the launch said it reaches, not as the buffer is.
     pub fn span(&self) -> Span {
-        Span {
-            address: self.address,
-            count: self.needed,
-        }
+        Span { address: self.address, count: self.needed }
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -78,12 +75,7 @@ pub(super) fn launch<A: Pod>(
     arguments: &A,
 ) -> Result<(), DeviceError> {
     check(kernel, accesses)?;
-    assert_eq!(
-        size_of::<A>(),
-        kernel.argument_bytes,
-        "arguments of {}",
-        kernel.name
-    );
+    assert_eq!(size_of::<A>(), kernel.argument_bytes, "arguments of {}", kernel.name);
     assert!(grid.x > 0, "grid of {}", kernel.name);
     assert!(grid.y > 0, "grid of {}", kernel.name);
     let bytes: u64 = accesses.iter().map(|access| access.bytes).sum();
@@ -106,11 +98,7 @@ fn check(kernel: &Kernel, accesses: &[Access]) -> Result<(), DeviceError> {
             });
         }
     }
-    for (index, output) in accesses
-        .iter()
-        .enumerate()
-        .filter(|(_, access)| access.written)
-    {
+    for (index, output) in accesses.iter().enumerate().filter(|(_, access)| access.written) {
         for (other_index, other) in accesses.iter().enumerate() {
             if index != other_index && output.overlaps(other) {
                 return Err(DeviceError::Overlap {

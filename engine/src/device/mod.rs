@@ -2,10 +2,7 @@
 //!
 //! Invariant: this folder is the only place of the engine, besides the memory-mapped file, that
 //! contains `unsafe`, and the only one that speaks to a runtime.
-#![expect(
-    unsafe_code,
-    reason = "device memory and kernels are reached by address"
-)]
+#![expect(unsafe_code, reason = "device memory and kernels are reached by address")]
 
 mod backend;
 mod buffer;
@@ -55,10 +52,7 @@ impl Device {
             DeviceChoice::Auto | DeviceChoice::Host => {
                 let backend: Arc<dyn Backend> =
                     Arc::new(host::HostBackend::new(host_build, threads)?);
-                Ok(Self {
-                    backend,
-                    counts: Arc::default(),
-                })
+                Ok(Self { backend, counts: Arc::default() })
             }
             DeviceChoice::Hip(_) => missing("HIP"),
             DeviceChoice::Cuda(_) => missing("CUDA"),
@@ -67,10 +61,7 @@ impl Device {
 
     /// The host builds that this CPU can run.
     pub fn usable_host_builds() -> Vec<HostBuild> {
-        HostBuild::ALL
-            .into_iter()
-            .filter(|build| host::usable(*build))
-            .collect()
+        HostBuild::ALL.into_iter().filter(|build| host::usable(*build)).collect()
     }
 
     /// What this device is.
@@ -80,13 +71,9 @@ impl Device {
 
     /// Poisoned memory for `count` elements: what nobody writes reads as NaN.
     pub fn allocate<T: Pod>(&self, name: &str, count: u64) -> Result<Buffer, DeviceError> {
-        let bytes =
-            count
-                .checked_mul(size_of::<T>() as u64)
-                .ok_or_else(|| DeviceError::Allocation {
-                    name: name.to_owned(),
-                    bytes: u64::MAX,
-                })?;
+        let bytes = count
+            .checked_mul(size_of::<T>() as u64)
+            .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes: u64::MAX })?;
         let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
         buffer.poison()?;
         Ok(buffer)

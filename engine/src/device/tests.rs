@@ -32,10 +32,7 @@ fn views_stay_in_their_buffer() {
     let expected = "view of hidden refused: element 5 + 4 of 4 bytes > capacity 32";
     assert_eq!(error, expected);
     for (first, count) in [(u64::MAX, 1), (1, u64::MAX), (u64::MAX / 4, 2)] {
-        assert!(
-            buffer.view::<f32>(first, count).is_err(),
-            "{first} + {count}"
-        );
+        assert!(buffer.view::<f32>(first, count).is_err(), "{first} + {count}");
     }
     assert!(buffer.all::<f32>().part(7, 2).is_err());
 }
@@ -54,29 +51,15 @@ fn a_launch_past_a_buffer_is_refused_by_name() {
     let device = device(HostBuild::Baseline);
     let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
     let x = device.upload("x", &[1.0_f32; 64]).unwrap();
-    let weight = device
-        .upload("blk.0.attn_norm.weight", &[1.0_f32; 31])
-        .unwrap();
+    let weight = device.upload("blk.0.attn_norm.weight", &[1.0_f32; 31]).unwrap();
     let out = device.allocate::<f32>("norm", 64).unwrap();
-    let input = RmsNorm {
-        x: x.all(),
-        weight: weight.all(),
-        width: 32,
-        rows: 2,
-        epsilon: 1e-5,
-    };
+    let input = RmsNorm { x: x.all(), weight: weight.all(), width: 32, rows: 2, epsilon: 1e-5 };
     let error = kernels.rms_norm(input, out.all()).unwrap_err().to_string();
     let expected = "launch of rms_norm refused: weight needs 32 elements, \
                     blk.0.attn_norm.weight has 31";
     assert_eq!(error, expected);
     let weight = device.upload("w", &[1.0_f32; 32]).unwrap();
-    let input = RmsNorm {
-        x: x.all(),
-        weight: weight.all(),
-        width: 32,
-        rows: 2,
-        epsilon: 1e-5,
-    };
+    let input = RmsNorm { x: x.all(), weight: weight.all(), width: 32, rows: 2, epsilon: 1e-5 };
     let error = kernels.rms_norm(input, x.all()).unwrap_err().to_string();
     assert_eq!(error, "launch of rms_norm refused: output out overlaps x");
 }
@@ -90,9 +73,7 @@ fn the_checked_build_names_the_array_a_kernel_leaves() {
     let device = device(HostBuild::Checked);
     let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
     // A token beyond the table: the caller's check is left out here on purpose.
-    let table = device
-        .upload("token_embd.weight", &[0_u8; 4 * 8 * 4])
-        .unwrap();
+    let table = device.upload("token_embd.weight", &[0_u8; 4 * 8 * 4]).unwrap();
     let tokens = device.upload("tokens", &[1_u32, 4]).unwrap();
     let out = device.allocate::<f32>("stream", 16).unwrap();
     let input = Embed {
@@ -113,23 +94,15 @@ fn the_checked_build_names_the_array_a_kernel_leaves() {
 #[test]
 fn an_unknown_kernel_and_other_arguments_are_refused() {
     let device = device(HostBuild::Baseline);
-    let error = device
-        .kernel::<[u64; 2]>("no_such_kernel")
-        .unwrap_err()
-        .to_string();
+    let error = device.kernel::<[u64; 2]>("no_such_kernel").unwrap_err().to_string();
     assert!(error.contains("no kernel of that name"), "{error}");
-    let error = device
-        .kernel::<[u64; 2]>("rms_norm")
-        .unwrap_err()
-        .to_string();
+    let error = device.kernel::<[u64; 2]>("rms_norm").unwrap_err().to_string();
     assert!(error.contains("64 argument bytes, not 16"), "{error}");
 }
 
 #[test]
 fn missing_devices_say_why_and_what_to_do() {
-    let error = Device::open(DeviceChoice::Hip(0), None, 1)
-        .unwrap_err()
-        .to_string();
+    let error = Device::open(DeviceChoice::Hip(0), None, 1).unwrap_err().to_string();
     assert_eq!(
         error,
         "device hip:0 is not usable: this version has no HIP backend; use --device host"

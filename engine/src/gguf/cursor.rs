@@ -39,9 +39,7 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn array<const N: usize>(&mut self, field: &str) -> Result<[u8; N], Error> {
         let taken = self.take(N as u64, field)?;
-        Ok(taken
-            .try_into()
-            .expect("take gives as many bytes as it was asked for"))
+        Ok(taken.try_into().expect("take gives as many bytes as it was asked for"))
     }
 
     pub(super) fn u32(&mut self, field: &str) -> Result<u32, Error> {
@@ -60,12 +58,7 @@ impl<'a> Cursor<'a> {
         if count <= most {
             return Ok(count);
         }
-        Err(Error::Count {
-            field: field.to_owned(),
-            count,
-            remaining,
-            most,
-        })
+        Err(Error::Count { field: field.to_owned(), count, remaining, most })
     }
 
     pub(super) fn string(&mut self, field: &str) -> Result<String, Error> {
@@ -73,10 +66,7 @@ impl<'a> Cursor<'a> {
         let offset = self.offset();
         let bytes = self.take(length, field)?;
         let text = std::str::from_utf8(bytes);
-        let text = text.map_err(|_| Error::Utf8 {
-            field: field.to_owned(),
-            offset,
-        })?;
+        let text = text.map_err(|_| Error::Utf8 { field: field.to_owned(), offset })?;
         Ok(text.to_owned())
     }
 }

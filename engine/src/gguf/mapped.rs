@@ -1,8 +1,5 @@
 //! A file mapped into memory; the engine's only `unsafe` outside device/.
-#![expect(
-    unsafe_code,
-    reason = "mapping a file is unsafe: another process can change it"
-)]
+#![expect(unsafe_code, reason = "mapping a file is unsafe: another process can change it")]
 
 use memmap2::Mmap;
 use std::fs::File;

@@ -83,10 +83,7 @@ impl File {
     /// [`Error::Open`], or the first defect.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let bytes = Bytes::map(path);
-        Self::new(bytes.map_err(|source| Error::Open {
-            path: path.to_owned(),
-            source,
-        })?)
+        Self::new(bytes.map_err(|source| Error::Open { path: path.to_owned(), source })?)
     }
 
     /// Checks a file that is in memory.
@@ -100,9 +97,7 @@ impl File {
     fn new(bytes: Bytes) -> Result<Self, Error> {
         let header = parse::parse(bytes.as_slice())?;
         let names = header.tensors.iter().enumerate();
-        let by_name = names
-            .map(|(index, tensor)| (tensor.name.clone(), index))
-            .collect();
+        let by_name = names.map(|(index, tensor)| (tensor.name.clone(), index)).collect();
         Ok(Self {
             bytes,
             version: header.version,
@@ -143,9 +138,7 @@ impl File {
     /// # Errors
     /// [`Error::MissingTensor`].
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo, Error> {
-        let missing = || Error::MissingTensor {
-            tensor: name.to_owned(),
-        };
+        let missing = || Error::MissingTensor { tensor: name.to_owned() };
         self.find_tensor(name).ok_or_else(missing)
     }
 

@@ -24,9 +24,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Error> {
     let mut cursor = Cursor::new(bytes);
     let magic = &bytes[..bytes.len().min(4)];
     if magic != b"GGUF" {
-        return Err(Error::Magic {
-            found: magic.to_vec(),
-        });
+        return Err(Error::Magic { found: magic.to_vec() });
     }
     cursor.take(4, "magic")?;
     let version = cursor.u32("version")?;
@@ -35,29 +33,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Error> {
     }
     let tensor_count = cursor.u64("tensor count")?;
     let entry_count = cursor.count(ENTRY_BYTES_SMALLEST, "metadata count")?;
-    let (remaining, most) = (
-        cursor.remaining(),
-        cursor.remaining() / TENSOR_BYTES_SMALLEST,
-    );
+    let (remaining, most) = (cursor.remaining(), cursor.remaining() / TENSOR_BYTES_SMALLEST);
     if tensor_count > most {
         let field = "tensor count".to_owned();
-        return Err(Error::Count {
-            field,
-            count: tensor_count,
-            remaining,
-            most,
-        });
+        return Err(Error::Count { field, count: tensor_count, remaining, most });
     }
     let metadata = metadata(&mut cursor, entry_count)?;
     let alignment = alignment(&metadata)?;
     let mut tensors = tensors(&mut cursor, tensor_count)?;
     place(&mut tensors, cursor.offset(), alignment, bytes.len() as u64)?;
-    Ok(Header {
-        version,
-        alignment,
-        metadata,
-        tensors,
-    })
+    Ok(Header { version, alignment, metadata, tensors })
 }
 
 fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Value>, Error> {
@@ -87,10 +72,7 @@ fn value(cursor: &mut Cursor<'_>, key: &str, id: u32) -> Result<Value, Error> {
         7 => match u8::from_le_bytes(cursor.array(&field())?) {
             value @ (0 | 1) => Value::Bool(value == 1),
             value => {
-                return Err(Error::Bool {
-                    key: key.to_owned(),
-                    value,
-                });
+                return Err(Error::Bool { key: key.to_owned(), value });
             }
         },
         STRING_ID => Value::Str(cursor.string(&field())?),
@@ -99,10 +81,7 @@ fn value(cursor: &mut Cursor<'_>, key: &str, id: u32) -> Result<Value, Error> {
         11 => Value::I64(i64::from_le_bytes(cursor.array(&field())?)),
         12 => Value::F64(f64::from_le_bytes(cursor.array(&field())?)),
         _ => {
-            return Err(Error::ValueType {
-                key: key.to_owned(),
-                id,
-            });
+            return Err(Error::ValueType { key: key.to_owned(), id });
         }
     })
 }
@@ -111,9 +90,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, Error> {
     let field = format!("metadata `{key}`");
     let id = cursor.u32(&field)?;
     if id == ARRAY_ID {
-        return Err(Error::NestedArray {
-            key: key.to_owned(),
-        });
+        return Err(Error::NestedArray { key: key.to_owned() });
     }
     if id == STRING_ID {
         // A string of no bytes still has its length. The vector grows as strings are read, so
@@ -124,10 +101,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, Error> {
         return Ok(Value::Strings(strings?));
     }
     let Some((element, size)) = scalar_type(id) else {
-        return Err(Error::ValueType {
-            key: key.to_owned(),
-            id,
-        });
+        return Err(Error::ValueType { key: key.to_owned(), id });
     };
     let count = cursor.count(size, &field)?;
     let bytes = cursor.take(count * size, &field)?;
@@ -146,11 +120,7 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, Error> {
         Some(Value::U32(value)) => u64::from(*value),
         Some(other) => {
             let (key, actual) = (key.to_owned(), other.type_name());
-            return Err(Error::KeyType {
-                key,
-                expected: "uint32",
-                actual,
-            });
+            return Err(Error::KeyType { key, expected: "uint32", actual });
         }
     };
     if alignment.is_power_of_two() && (8..=65536).contains(&alignment) {
@@ -166,9 +136,7 @@ fn tensors(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<TensorInfo>, Error
     for _ in 0..count {
         let tensor = tensor(cursor)?;
         if !names.insert(tensor.name.clone()) {
-            return Err(Error::DuplicateTensor {
-                tensor: tensor.name,
-            });
+            return Err(Error::DuplicateTensor { tensor: tensor.name });
         }
         tensors.push(tensor);
     }
@@ -180,10 +148,7 @@ fn tensor(cursor: &mut Cursor<'_>) -> Result<TensorInfo, Error> {
     let field = format!("tensor `{name}`");
     let count = cursor.u32(&field)?;
     if !(1..=4).contains(&count) {
-        return Err(Error::Dimensions {
-            tensor: name,
-            count,
-        });
+        return Err(Error::Dimensions { tensor: name, count });
     }
     let mut dimensions = Vec::with_capacity(4);
     for _ in 0..count {
@@ -192,46 +157,23 @@ fn tensor(cursor: &mut Cursor<'_>) -> Result<TensorInfo, Error> {
     let id = cursor.u32(&field)?;
     let offset_bytes = cursor.u64(&field)?;
     if dimensions.contains(&0) {
-        return Err(Error::ZeroDimension {
-            tensor: name,
-            dimensions,
-        });
+        return Err(Error::ZeroDimension { tensor: name, dimensions });
     }
     let Some(kind) = TensorType::from_id(id) else {
-        return Err(Error::TensorType {
-            tensor: name,
-            id,
-            name: foreign_name(id),
-        });
+        return Err(Error::TensorType { tensor: name, id, name: foreign_name(id) });
     };
     let (width, block) = (dimensions[0], kind.block_values());
     if !width.is_multiple_of(block) {
-        return Err(Error::Block {
-            tensor: name,
-            width,
-            kind: kind.name(),
-            block,
-        });
+        return Err(Error::Block { tensor: name, width, kind: kind.name(), block });
     }
     let row_bytes = (width / block).checked_mul(kind.block_bytes());
     let size = dimensions[1..]
         .iter()
-        .try_fold(row_bytes, |size, dimension| {
-            size.map(|size| size.checked_mul(*dimension))
-        });
+        .try_fold(row_bytes, |size, dimension| size.map(|size| size.checked_mul(*dimension)));
     let Some(Some(size_bytes)) = size else {
-        return Err(Error::SizeOverflow {
-            tensor: name,
-            dimensions,
-        });
+        return Err(Error::SizeOverflow { tensor: name, dimensions });
     };
-    Ok(TensorInfo {
-        name,
-        kind,
-        dimensions,
-        offset_bytes,
-        size_bytes,
-    })
+    Ok(TensorInfo { name, kind, dimensions, offset_bytes, size_bytes })
 }
 
 /// Turns offsets into file offsets after comparing each with the running aligned sum.
@@ -248,24 +190,13 @@ fn place(
     for tensor in tensors {
         if tensor.offset_bytes != expected {
             let (tensor, offset) = (tensor.name.clone(), tensor.offset_bytes);
-            return Err(Error::Offset {
-                tensor,
-                offset,
-                expected,
-            });
+            return Err(Error::Offset { tensor, offset, expected });
         }
         let offset = data + expected;
-        let end = offset
-            .checked_add(tensor.size_bytes)
-            .filter(|end| *end <= file_end);
+        let end = offset.checked_add(tensor.size_bytes).filter(|end| *end <= file_end);
         let Some(end) = end else {
             let (tensor, needed) = (tensor.name.clone(), tensor.size_bytes);
-            return Err(Error::TensorBytes {
-                tensor,
-                needed,
-                offset,
-                end: file_end,
-            });
+            return Err(Error::TensorBytes { tensor, needed, offset, end: file_end });
         };
         tensor.offset_bytes = offset;
         last_end = end;
@@ -273,10 +204,7 @@ fn place(
     }
     let padding_end = last_end.next_multiple_of(alignment);
     if file_end > padding_end {
-        return Err(Error::Trailing {
-            count: file_end - last_end,
-            end: last_end,
-        });
+        return Err(Error::Trailing { count: file_end - last_end, end: last_end });
     }
     Ok(())
 }

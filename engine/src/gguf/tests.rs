@@ -35,17 +35,9 @@ impl Builder {
             entry_count: None,
             entries: vec![
                 (b"general.architecture".to_vec(), 8, string(b"llama")),
-                (
-                    b"llama.block_count".to_vec(),
-                    4,
-                    2_u32.to_le_bytes().to_vec(),
-                ),
+                (b"llama.block_count".to_vec(), 4, 2_u32.to_le_bytes().to_vec()),
                 (b"tokenizer.ggml.tokens".to_vec(), 9, array(8, 2, &names)),
-                (
-                    b"tokenizer.ggml.scores".to_vec(),
-                    9,
-                    array(6, 1, &1.5_f32.to_le_bytes()),
-                ),
+                (b"tokenizer.ggml.scores".to_vec(), 9, array(6, 1, &1.5_f32.to_le_bytes())),
                 (b"flag".to_vec(), 7, vec![1]),
             ],
             tensors: vec![
@@ -59,16 +51,8 @@ impl Builder {
     fn bytes(&self) -> Vec<u8> {
         let mut out = self.magic.to_vec();
         out.extend(self.version.to_le_bytes());
-        out.extend(
-            self.tensor_count
-                .unwrap_or(self.tensors.len() as u64)
-                .to_le_bytes(),
-        );
-        out.extend(
-            self.entry_count
-                .unwrap_or(self.entries.len() as u64)
-                .to_le_bytes(),
-        );
+        out.extend(self.tensor_count.unwrap_or(self.tensors.len() as u64).to_le_bytes());
+        out.extend(self.entry_count.unwrap_or(self.entries.len() as u64).to_le_bytes());
         for (key, id, value) in &self.entries {
             out.extend(string(key));
             out.extend(id.to_le_bytes());
@@ -77,9 +61,7 @@ impl Builder {
         for (name, dimensions, id, offset) in &self.tensors {
             out.extend(string(name));
             out.extend((dimensions.len() as u32).to_le_bytes());
-            dimensions
-                .iter()
-                .for_each(|dimension| out.extend(dimension.to_le_bytes()));
+            dimensions.iter().for_each(|dimension| out.extend(dimension.to_le_bytes()));
             out.extend(id.to_le_bytes());
             out.extend(offset.to_le_bytes());
         }
@@ -90,11 +72,7 @@ impl Builder {
 
     fn alignment(value: u32) -> Self {
         let mut builder = Self::valid();
-        let entry = (
-            b"general.alignment".to_vec(),
-            4,
-            value.to_le_bytes().to_vec(),
-        );
+        let entry = (b"general.alignment".to_vec(), 4, value.to_le_bytes().to_vec());
         builder.entries.push(entry);
         builder
     }
@@ -110,15 +88,9 @@ fn refused(change: impl FnOnce(&mut Builder)) -> String {
 #[test]
 fn a_valid_file_reads_back() {
     let file = File::from_bytes(Builder::valid().bytes()).unwrap();
-    assert_eq!(
-        (file.version(), file.alignment(), file.tensors().len()),
-        (3, 32, 2)
-    );
+    assert_eq!((file.version(), file.alignment(), file.tensors().len()), (3, 32, 2));
     assert_eq!(file.required_str("general.architecture").unwrap(), "llama");
-    assert_eq!(
-        file.required_strings("tokenizer.ggml.tokens").unwrap(),
-        ["a", "b"]
-    );
+    assert_eq!(file.required_strings("tokenizer.ggml.tokens").unwrap(), ["a", "b"]);
     assert_eq!(file.required_f32s("tokenizer.ggml.scores").unwrap(), [1.5]);
     assert!(file.required_bool("flag").unwrap());
     let norm = file.tensor("output_norm.weight").unwrap();
@@ -131,11 +103,7 @@ fn every_truncation_is_refused() {
     let bytes = Builder::valid().bytes();
     for length in 0..bytes.len() {
         let error = File::from_bytes(bytes[..length].to_vec());
-        assert!(
-            error.is_err(),
-            "a file cut at byte {length} of {} was accepted",
-            bytes.len()
-        );
+        assert!(error.is_err(), "a file cut at byte {length} of {} was accepted", bytes.len());
     }
 }
 
@@ -153,15 +121,9 @@ fn header_defects_are_named() {
     }
     for count in [1 << 31, 1 << 32, 1 << 63, u64::MAX] {
         let tensors = refused(|b| b.tensor_count = Some(count));
-        assert!(
-            tensors.starts_with(&format!("tensor count is {count}, but")),
-            "{tensors}"
-        );
+        assert!(tensors.starts_with(&format!("tensor count is {count}, but")), "{tensors}");
         let entries = refused(|b| b.entry_count = Some(count));
-        assert!(
-            entries.starts_with(&format!("metadata count is {count}, but")),
-            "{entries}"
-        );
+        assert!(entries.starts_with(&format!("metadata count is {count}, but")), "{entries}");
     }
 }
 
@@ -202,22 +164,14 @@ fn metadata_defects_are_named() {
 #[test]
 fn alignment_defects_are_named() {
     for value in [0, 1, 4, 48, 1 << 17, u32::MAX] {
-        let error = File::from_bytes(Builder::alignment(value).bytes())
-            .unwrap_err()
-            .to_string();
+        let error = File::from_bytes(Builder::alignment(value).bytes()).unwrap_err().to_string();
         let expected =
             format!("general.alignment is {value}: a power of two from 8 to 65536 is needed");
         assert_eq!(error, expected);
     }
     assert!(File::from_bytes(Builder::alignment(32).bytes()).is_ok());
-    let wrong = refused(|b| {
-        b.entries
-            .push((b"general.alignment".to_vec(), 10, vec![0; 8]))
-    });
-    assert_eq!(
-        wrong,
-        "metadata `general.alignment` is uint64, uint32 is needed"
-    );
+    let wrong = refused(|b| b.entries.push((b"general.alignment".to_vec(), 10, vec![0; 8])));
+    assert_eq!(wrong, "metadata `general.alignment` is uint64, uint32 is needed");
 }
 
 #[test]
@@ -225,18 +179,12 @@ fn tensor_defects_are_named() {
     let tensor =
         |change: fn(&mut (Vec<u8>, Vec<u64>, u32, u64))| refused(|b| change(&mut b.tensors[0]));
     let name = "tensor `token_embd.weight`";
-    assert_eq!(
-        tensor(|t| t.1 = vec![]),
-        format!("{name} has 0 dimensions: 1 to 4 are allowed")
-    );
+    assert_eq!(tensor(|t| t.1 = vec![]), format!("{name} has 0 dimensions: 1 to 4 are allowed"));
     assert_eq!(
         tensor(|t| t.1 = vec![32; 5]),
         format!("{name} has 5 dimensions: 1 to 4 are allowed")
     );
-    assert_eq!(
-        tensor(|t| t.1 = vec![32, 0]),
-        format!("{name} has a dimension of 0: [32, 0]")
-    );
+    assert_eq!(tensor(|t| t.1 = vec![32, 0]), format!("{name} has a dimension of 0: [32, 0]"));
     let huge = 1_u64 << 32;
     assert_eq!(
         tensor(|t| t.1 = vec![1 << 32, 1 << 32]),
@@ -274,10 +222,7 @@ fn data_defects_are_named() {
     let expected = "tensor `output_norm.weight` needs 8589934592 bytes at offset";
     assert!(error.starts_with(expected), "{error}");
     let error = refused(|b| b.data_bytes += 64);
-    assert!(
-        error.starts_with("64 bytes follow the last tensor, which ends at "),
-        "{error}"
-    );
+    assert!(error.starts_with("64 bytes follow the last tensor, which ends at "), "{error}");
     let mut padded = Builder::valid();
     padded.data_bytes = padded.data_bytes.next_multiple_of(32);
     assert!(File::from_bytes(padded.bytes()).is_ok());
@@ -287,28 +232,15 @@ fn data_defects_are_named() {
 fn missing_keys_and_wrong_types_are_named() {
     let file = File::from_bytes(Builder::valid().bytes()).unwrap();
     let message = |error: Error| error.to_string();
+    assert_eq!(file.required_u32("x").map_err(message).unwrap_err(), "metadata `x` is missing");
     assert_eq!(
-        file.required_u32("x").map_err(message).unwrap_err(),
-        "metadata `x` is missing"
-    );
-    assert_eq!(
-        file.required_f32("llama.block_count")
-            .map_err(message)
-            .unwrap_err(),
+        file.required_f32("llama.block_count").map_err(message).unwrap_err(),
         "metadata `llama.block_count` is uint32, float32 is needed"
     );
-    assert_eq!(
-        file.tensor("x").map_err(message).unwrap_err(),
-        "tensor `x` is missing"
-    );
+    assert_eq!(file.tensor("x").map_err(message).unwrap_err(), "tensor `x` is missing");
     assert_eq!(file.optional_str("x").unwrap(), None);
-    let error = File::open(Path::new("no/such/file.gguf"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("cannot open no/such/file.gguf: "),
-        "{error}"
-    );
+    let error = File::open(Path::new("no/such/file.gguf")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot open no/such/file.gguf: "), "{error}");
 }
 
 proptest! {

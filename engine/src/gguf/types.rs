@@ -89,10 +89,7 @@ impl TensorType {
     }
 
     fn row(self) -> &'static (Self, u32, &'static str, u64, u64) {
-        TYPES
-            .iter()
-            .find(|row| row.0 == self)
-            .expect("every type has a row")
+        TYPES.iter().find(|row| row.0 == self).expect("every type has a row")
     }
 
     /// The id in a file.
@@ -124,10 +121,7 @@ impl fmt::Display for TensorType {
 
 /// What people call a type id that this engine does not compute.
 pub(super) fn foreign_name(id: u32) -> &'static str {
-    FOREIGN
-        .iter()
-        .find(|row| row.0 == id)
-        .map_or("unknown", |row| row.1)
+    FOREIGN.iter().find(|row| row.0 == id).map_or("unknown", |row| row.1)
 }
 
 #[cfg(test)]
@@ -138,11 +132,7 @@ mod tests {
     fn ids_name_one_type_each() {
         for id in 0..64 {
             let known = TensorType::from_id(id);
-            assert_eq!(
-                known.is_some(),
-                foreign_name(id) == "unknown" && known.is_some(),
-                "{id}"
-            );
+            assert_eq!(known.is_some(), foreign_name(id) == "unknown" && known.is_some(), "{id}");
             if let Some(kind) = known {
                 assert_eq!(kind.id(), id);
             }

@@ -65,27 +65,10 @@ impl Kernels {
         input: Attention<'_, E>,
         out: View<'_, f32>,
     ) -> Result<(), DeviceError> {
-        let Attention {
-            q,
-            keys,
-            values,
-            heads,
-            kv_heads,
-            head_size,
-            rows,
-            ..
-        } = input;
-        let Attention {
-            first_position,
-            context,
-            ..
-        } = input;
+        let Attention { q, keys, values, heads, kv_heads, head_size, rows, .. } = input;
+        let Attention { first_position, context, .. } = input;
         let kernel = &self.attention;
-        assert_eq!(
-            size_of::<E>(),
-            self.kv.element_bytes(),
-            "element type of the KV cache"
-        );
+        assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         require(
             kernel,
             kv_heads > 0 && heads.is_multiple_of(kv_heads),
@@ -93,13 +76,7 @@ impl Kernels {
             heads,
             "a multiple of kv_heads is",
         )?;
-        require(
-            kernel,
-            head_size <= HEAD_SIZE_LARGEST,
-            "head_size",
-            head_size,
-            "at most 256 is",
-        )?;
+        require(kernel, head_size <= HEAD_SIZE_LARGEST, "head_size", head_size, "at most 256 is")?;
         require(
             kernel,
             context.is_multiple_of(KEY_TILE),
@@ -108,13 +85,7 @@ impl Kernels {
             "a multiple of 64 is",
         )?;
         let end = first_position.saturating_add(rows);
-        require(
-            kernel,
-            end <= context,
-            "last position + 1",
-            end,
-            "at most the context is",
-        )?;
+        require(kernel, end <= context, "last position + 1", end, "at most the context is")?;
         let count = u64::from(rows) * u64::from(heads) * u64::from(head_size);
         let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
         let accesses = [

@@ -53,10 +53,7 @@ pub struct Embed<'a> {
 }
 
 pub(super) fn load(device: &Device) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    NAMES
-        .iter()
-        .map(|(kind, name)| Ok((*kind, device.kernel::<Arguments>(name)?)))
-        .collect()
+    NAMES.iter().map(|(kind, name)| Ok((*kind, device.kernel::<Arguments>(name)?))).collect()
 }
 
 impl Kernels {
@@ -65,14 +62,7 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn embed(&self, input: Embed<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
-        let Embed {
-            table,
-            kind,
-            tokens,
-            vocabulary,
-            hidden,
-            rows,
-        } = input;
+        let Embed { table, kind, tokens, vocabulary, hidden, rows } = input;
         let kernel = of_type(&self.embed, kind);
         let row_bytes = u64::from(hidden) / kind.block_values() * kind.block_bytes();
         let accesses = [
@@ -81,13 +71,7 @@ impl Kernels {
             Access::write("out", out, u64::from(rows) * u64::from(hidden)),
         ];
         let [table, tokens, out] = [0, 1, 2].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            table,
-            tokens,
-            out,
-            hidden,
-            rows,
-        };
+        let arguments = Arguments { table, tokens, out, hidden, rows };
         let grid = grid(kernel, u64::from(hidden).div_ceil(COLUMNS), u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }

@@ -62,21 +62,9 @@ impl Kernels {
         keys: View<'_, E>,
         values: View<'_, E>,
     ) -> Result<(), DeviceError> {
-        let KvWrite {
-            k,
-            v,
-            kv_heads,
-            head_size,
-            rows,
-            first_position,
-            context,
-        } = input;
+        let KvWrite { k, v, kv_heads, head_size, rows, first_position, context } = input;
         let kernel = &self.kv_write;
-        assert_eq!(
-            size_of::<E>(),
-            self.kv.element_bytes(),
-            "element type of the KV cache"
-        );
+        assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         require(
             kernel,
             context.is_multiple_of(KEY_TILE),
@@ -85,13 +73,7 @@ impl Kernels {
             "a multiple of 64 is",
         )?;
         let end = first_position.saturating_add(rows);
-        require(
-            kernel,
-            end <= context,
-            "last position + 1",
-            end,
-            "at most the context is",
-        )?;
+        require(kernel, end <= context, "last position + 1", end, "at most the context is")?;
         let count = u64::from(rows) * u64::from(kv_heads) * u64::from(head_size);
         let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
         let accesses = [

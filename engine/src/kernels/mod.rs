@@ -105,9 +105,7 @@ pub fn activation_block(kind: TensorType) -> Option<u32> {
 /// The kernel of a type; every type is in the list by construction.
 fn of_type(kernels: &[(TensorType, Kernel)], kind: TensorType) -> &Kernel {
     let found = kernels.iter().find(|(candidate, _)| *candidate == kind);
-    &found
-        .unwrap_or_else(|| panic!("no kernel for {}", kind.name()))
-        .1
+    &found.unwrap_or_else(|| panic!("no kernel for {}", kind.name())).1
 }
 
 /// A grid of `x` by `y` blocks, refused when it is empty or too large for a launch.
@@ -118,11 +116,8 @@ fn grid(kernel: &Kernel, x: u64, y: u64) -> Result<Grid, DeviceError> {
         value,
         allowed: "1 to 2147483647 are served",
     };
-    let served = |value: u64| {
-        u32::try_from(value)
-            .ok()
-            .filter(|value| (1..1 << 31).contains(value))
-    };
+    let served =
+        |value: u64| u32::try_from(value).ok().filter(|value| (1..1 << 31).contains(value));
     Ok(Grid {
         x: served(x).ok_or_else(|| shape("grid x", x))?,
         y: served(y).ok_or_else(|| shape("grid y", y))?,
@@ -141,10 +136,5 @@ fn require(
         return Ok(());
     }
     let kernel = kernel.name().to_owned();
-    Err(DeviceError::Shape {
-        kernel,
-        what,
-        value: u64::from(value),
-        allowed,
-    })
+    Err(DeviceError::Shape { kernel, what, value: u64::from(value), allowed })
 }

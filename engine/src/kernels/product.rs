@@ -12,46 +12,16 @@ const ROW_RUN: u64 = 16;
 
 /// Type, then the kernels for one, two and three digits.
 const NAMES: [(TensorType, [&str; 3]); 10] = [
-    (
-        TensorType::Q4_0,
-        ["product_q4_0_i8", "product_q4_0_i16", "product_q4_0_i24"],
-    ),
-    (
-        TensorType::Q4_1,
-        ["product_q4_1_i8", "product_q4_1_i16", "product_q4_1_i24"],
-    ),
-    (
-        TensorType::Q5_0,
-        ["product_q5_0_i8", "product_q5_0_i16", "product_q5_0_i24"],
-    ),
-    (
-        TensorType::Q5_1,
-        ["product_q5_1_i8", "product_q5_1_i16", "product_q5_1_i24"],
-    ),
-    (
-        TensorType::Q8_0,
-        ["product_q8_0_i8", "product_q8_0_i16", "product_q8_0_i24"],
-    ),
-    (
-        TensorType::Q2K,
-        ["product_q2_k_i8", "product_q2_k_i16", "product_q2_k_i24"],
-    ),
-    (
-        TensorType::Q3K,
-        ["product_q3_k_i8", "product_q3_k_i16", "product_q3_k_i24"],
-    ),
-    (
-        TensorType::Q4K,
-        ["product_q4_k_i8", "product_q4_k_i16", "product_q4_k_i24"],
-    ),
-    (
-        TensorType::Q5K,
-        ["product_q5_k_i8", "product_q5_k_i16", "product_q5_k_i24"],
-    ),
-    (
-        TensorType::Q6K,
-        ["product_q6_k_i8", "product_q6_k_i16", "product_q6_k_i24"],
-    ),
+    (TensorType::Q4_0, ["product_q4_0_i8", "product_q4_0_i16", "product_q4_0_i24"]),
+    (TensorType::Q4_1, ["product_q4_1_i8", "product_q4_1_i16", "product_q4_1_i24"]),
+    (TensorType::Q5_0, ["product_q5_0_i8", "product_q5_0_i16", "product_q5_0_i24"]),
+    (TensorType::Q5_1, ["product_q5_1_i8", "product_q5_1_i16", "product_q5_1_i24"]),
+    (TensorType::Q8_0, ["product_q8_0_i8", "product_q8_0_i16", "product_q8_0_i24"]),
+    (TensorType::Q2K, ["product_q2_k_i8", "product_q2_k_i16", "product_q2_k_i24"]),
+    (TensorType::Q3K, ["product_q3_k_i8", "product_q3_k_i16", "product_q3_k_i24"]),
+    (TensorType::Q4K, ["product_q4_k_i8", "product_q4_k_i16", "product_q4_k_i24"]),
+    (TensorType::Q5K, ["product_q5_k_i8", "product_q5_k_i16", "product_q5_k_i24"]),
+    (TensorType::Q6K, ["product_q6_k_i8", "product_q6_k_i16", "product_q6_k_i24"]),
 ];
 
 /// `ProductArguments` in arguments.h.
@@ -108,37 +78,12 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn product(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
-        let Product {
-            weights,
-            kind,
-            x,
-            outputs,
-            width,
-            rows,
-        } = input;
+        let Product { weights, kind, x, outputs, width, rows } = input;
         let kernel = of_type(&self.product, kind);
         let block = x.block;
-        require(
-            kernel,
-            activation_block(kind) == Some(block),
-            "block",
-            block,
-            "the type's is",
-        )?;
-        require(
-            kernel,
-            activation_group(kind) == x.group,
-            "group",
-            x.group,
-            "the type's is",
-        )?;
-        require(
-            kernel,
-            width.is_multiple_of(block),
-            "width",
-            width,
-            "a multiple of the block is",
-        )?;
+        require(kernel, activation_block(kind) == Some(block), "block", block, "the type's is")?;
+        require(kernel, activation_group(kind) == x.group, "group", x.group, "the type's is")?;
+        require(kernel, width.is_multiple_of(block), "width", width, "a multiple of the block is")?;
         let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
         let count = u64::from(rows) * u64::from(width);
         let digits = count * self.activations.digit_count() as u64;
@@ -151,22 +96,9 @@ impl Kernels {
         ];
         let [weights, digits, scales, sums, out] =
             [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            weights,
-            digits,
-            scales,
-            sums,
-            out,
-            outputs,
-            width,
-            rows,
-            unused: 0,
-        };
-        let (x, y) = (
-            u64::from(outputs).div_ceil(OUTPUT_RUN),
-            u64::from(rows).div_ceil(ROW_RUN),
-        );
-        self.device
-            .launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
+        let arguments =
+            Arguments { weights, digits, scales, sums, out, outputs, width, rows, unused: 0 };
+        let (x, y) = (u64::from(outputs).div_ceil(OUTPUT_RUN), u64::from(rows).div_ceil(ROW_RUN));
+        self.device.launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
     }
 }

@@ -46,10 +46,7 @@ pub struct ProductFloat<'a> {
 }
 
 pub(super) fn load(device: &Device) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    NAMES
-        .iter()
-        .map(|(kind, name)| Ok((*kind, device.kernel::<Arguments>(name)?)))
-        .collect()
+    NAMES.iter().map(|(kind, name)| Ok((*kind, device.kernel::<Arguments>(name)?))).collect()
 }
 
 impl Kernels {
@@ -62,14 +59,7 @@ impl Kernels {
         input: ProductFloat<'_>,
         out: View<'_, f32>,
     ) -> Result<(), DeviceError> {
-        let ProductFloat {
-            weights,
-            kind,
-            x,
-            outputs,
-            width,
-            rows,
-        } = input;
+        let ProductFloat { weights, kind, x, outputs, width, rows } = input;
         let kernel = of_type(&self.product_float, kind);
         let row_bytes = u64::from(width) * kind.block_bytes();
         let accesses = [
@@ -78,20 +68,8 @@ impl Kernels {
             Access::write("out", out, u64::from(rows) * u64::from(outputs)),
         ];
         let [weights, x, out] = [0, 1, 2].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            weights,
-            x,
-            out,
-            outputs,
-            width,
-            rows,
-            unused: 0,
-        };
-        let (x, y) = (
-            u64::from(outputs).div_ceil(OUTPUT_RUN),
-            u64::from(rows).div_ceil(ROW_RUN),
-        );
-        self.device
-            .launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
+        let arguments = Arguments { weights, x, out, outputs, width, rows, unused: 0 };
+        let (x, y) = (u64::from(outputs).div_ceil(OUTPUT_RUN), u64::from(rows).div_ceil(ROW_RUN));
+        self.device.launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
     }
 }

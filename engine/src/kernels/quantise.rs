@@ -57,35 +57,11 @@ impl Kernels {
     /// [`DeviceError`] when a view is too short, or the block does not divide the width.
     pub fn quantise(&self, input: Quantise<'_>, out: FixedPoint<'_>) -> Result<(), DeviceError> {
         let Quantise { x, width, rows } = input;
-        let FixedPoint {
-            digits,
-            scales,
-            sums,
-            block,
-            group,
-        } = out;
+        let FixedPoint { digits, scales, sums, block, group } = out;
         let kernel = &self.quantise;
-        require(
-            kernel,
-            matches!(block, 32 | 256),
-            "block",
-            block,
-            "32 or 256 are served",
-        )?;
-        require(
-            kernel,
-            matches!(group, 16 | 32),
-            "group",
-            group,
-            "16 or 32 are served",
-        )?;
-        require(
-            kernel,
-            width.is_multiple_of(block),
-            "width",
-            width,
-            "a multiple of the block is",
-        )?;
+        require(kernel, matches!(block, 32 | 256), "block", block, "32 or 256 are served")?;
+        require(kernel, matches!(group, 16 | 32), "group", group, "16 or 32 are served")?;
+        require(kernel, width.is_multiple_of(block), "width", width, "a multiple of the block is")?;
         let digit_count = u32::try_from(self.activations.digit_count()).unwrap_or(u32::MAX);
         let count = u64::from(rows) * u64::from(width);
         let accesses = [

@@ -40,15 +40,8 @@ impl Kernels {
             Access::write("out", out, u64::from(count)),
         ];
         let [x, branch, out] = [0, 1, 2].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            x,
-            branch,
-            out,
-            count,
-            unused: 0,
-        };
+        let arguments = Arguments { x, branch, out, count, unused: 0 };
         let grid = grid(&self.residual, u64::from(count).div_ceil(RUN), 1)?;
-        self.device
-            .launch(&self.residual, grid, &accesses, &arguments)
+        self.device.launch(&self.residual, grid, &accesses, &arguments)
     }
 }

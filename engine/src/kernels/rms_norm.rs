@@ -42,13 +42,7 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn rms_norm(&self, input: RmsNorm<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
-        let RmsNorm {
-            x,
-            weight,
-            width,
-            rows,
-            epsilon,
-        } = input;
+        let RmsNorm { x, weight, width, rows, epsilon } = input;
         let count = u64::from(rows) * u64::from(width);
         let accesses = [
             Access::read("x", x, count),
@@ -56,17 +50,8 @@ impl Kernels {
             Access::write("out", out, count),
         ];
         let [x, weight, out] = [0, 1, 2].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            x,
-            weight,
-            out,
-            width,
-            rows,
-            epsilon,
-            unused: 0,
-        };
+        let arguments = Arguments { x, weight, out, width, rows, epsilon, unused: 0 };
         let grid = grid(&self.rms_norm, u64::from(rows), 1)?;
-        self.device
-            .launch(&self.rms_norm, grid, &accesses, &arguments)
+        self.device.launch(&self.rms_norm, grid, &accesses, &arguments)
     }
 }

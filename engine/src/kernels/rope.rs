@@ -51,39 +51,12 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape or the positions.
     pub fn rope(&self, input: Rope<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
-        let Rope {
-            x,
-            cosine,
-            sine,
-            heads,
-            head_size,
-            rotated,
-            rows,
-            first_position,
-        } = input;
+        let Rope { x, cosine, sine, heads, head_size, rotated, rows, first_position } = input;
         let kernel = &self.rope;
-        require(
-            kernel,
-            head_size.is_multiple_of(2),
-            "head_size",
-            head_size,
-            "an even one is",
-        )?;
+        require(kernel, head_size.is_multiple_of(2), "head_size", head_size, "an even one is")?;
         let half = rotated / 2;
-        require(
-            kernel,
-            rotated.is_multiple_of(2),
-            "rotated",
-            rotated,
-            "an even one is",
-        )?;
-        require(
-            kernel,
-            rotated <= head_size,
-            "rotated",
-            rotated,
-            "at most head_size is",
-        )?;
+        require(kernel, rotated.is_multiple_of(2), "rotated", rotated, "an even one is")?;
+        require(kernel, rotated <= head_size, "rotated", rotated, "at most head_size is")?;
         let count = u64::from(rows) * u64::from(heads) * u64::from(head_size);
         let angles = (u64::from(first_position) + u64::from(rows)) * u64::from(half);
         let accesses = [

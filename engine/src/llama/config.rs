@@ -102,8 +102,7 @@ impl Config {
         let hidden = size("llama.embedding_length")?;
         let heads = size("llama.attention.head_count")?;
         let optional = |key: &str, default: usize| {
-            file.optional_u32(key)
-                .map(|value| value.map_or(default, |value| value as usize))
+            file.optional_u32(key).map(|value| value.map_or(default, |value| value as usize))
         };
         let kv_heads = optional("llama.attention.head_count_kv", heads)?;
         let head_size = optional("llama.attention.key_length", hidden / heads)?;
@@ -121,9 +120,7 @@ impl Config {
             vocabulary,
             context_length: size("llama.context_length")?,
             epsilon: file.required_f32("llama.attention.layer_norm_rms_epsilon")?,
-            rope_base: file
-                .optional_f32("llama.rope.freq_base")?
-                .unwrap_or(10000.0),
+            rope_base: file.optional_f32("llama.rope.freq_base")?.unwrap_or(10000.0),
             rope_dimensions,
             tied: file.find_tensor("output.weight").is_none(),
         };
@@ -134,23 +131,9 @@ impl Config {
     fn check(&self, value_length: usize) -> Result<(), ConfigError> {
         let wrong = |holds: bool, key: &str, value: String, allowed| {
             let key = format!("llama.{key}");
-            if holds {
-                Ok(())
-            } else {
-                Err(ConfigError::Value {
-                    key,
-                    value,
-                    allowed,
-                })
-            }
+            if holds { Ok(()) } else { Err(ConfigError::Value { key, value, allowed }) }
         };
-        let Self {
-            heads,
-            kv_heads,
-            head_size,
-            rope_dimensions,
-            ..
-        } = *self;
+        let Self { heads, kv_heads, head_size, rope_dimensions, .. } = *self;
         wrong(
             kv_heads > 0 && heads.is_multiple_of(kv_heads),
             "attention.head_count_kv",
@@ -160,50 +143,25 @@ impl Config {
         let served =
             head_size > 0 && head_size.is_multiple_of(2) && head_size <= HEAD_SIZE_LARGEST as usize;
         let allowed = "an even head size of at most 256 is served";
-        wrong(
-            served,
-            "attention.key_length",
-            head_size.to_string(),
-            allowed,
-        )?;
+        wrong(served, "attention.key_length", head_size.to_string(), allowed)?;
         let allowed = "it must equal attention.key_length";
         let equal = value_length == head_size;
-        wrong(
-            equal,
-            "attention.value_length",
-            value_length.to_string(),
-            allowed,
-        )?;
+        wrong(equal, "attention.value_length", value_length.to_string(), allowed)?;
         let allowed = "an even number of at most the head size is needed";
         let fits = rope_dimensions.is_multiple_of(2) && rope_dimensions <= head_size;
-        wrong(
-            fits,
-            "rope.dimension_count",
-            rope_dimensions.to_string(),
-            allowed,
-        )?;
+        wrong(fits, "rope.dimension_count", rope_dimensions.to_string(), allowed)?;
         let allowed = "a positive finite number is needed";
         let usable = |value: f32| value > 0.0 && value.is_finite();
         let key = "attention.layer_norm_rms_epsilon";
         wrong(usable(self.epsilon), key, self.epsilon.to_string(), allowed)?;
-        wrong(
-            usable(self.rope_base),
-            "rope.freq_base",
-            self.rope_base.to_string(),
-            allowed,
-        )
+        wrong(usable(self.rope_base), "rope.freq_base", self.rope_base.to_string(), allowed)
     }
 }
 
 /// Refuses what would change the result and is not computed here.
 fn refuse_features(file: &File) -> Result<(), crate::Error> {
-    let refuse = |key: &str, value: String| {
-        Err(ConfigError::Feature {
-            key: key.to_owned(),
-            value,
-        }
-        .into())
-    };
+    let refuse =
+        |key: &str, value: String| Err(ConfigError::Feature { key: key.to_owned(), value }.into());
     for key in ["llama.expert_count", "llama.attention.sliding_window"] {
         if let Some(value) = file.optional_u32(key)?.filter(|value| *value != 0) {
             return refuse(key, value.to_string());
@@ -219,11 +177,7 @@ fn refuse_features(file: &File) -> Result<(), crate::Error> {
             return refuse(key, value.to_string());
         }
     }
-    for key in [
-        "llama.attention.clamp_kqv",
-        "llama.logit_scale",
-        "llama.attention.scale",
-    ] {
+    for key in ["llama.attention.clamp_kqv", "llama.logit_scale", "llama.attention.scale"] {
         if let Some(value) = file.metadata().get(key) {
             return refuse(key, format!("{value:?}"));
         }
@@ -238,10 +192,5 @@ fn positive(file: &File, key: &str) -> Result<usize, crate::Error> {
         return Ok(value as usize);
     }
     let allowed = "1 to 16777215 is served";
-    Err(ConfigError::Value {
-        key: key.to_owned(),
-        value: value.to_string(),
-        allowed,
-    }
-    .into())
+    Err(ConfigError::Value { key: key.to_owned(), value: value.to_string(), allowed }.into())
 }

@@ -48,10 +48,9 @@ impl Engine {
     pub fn load(file: &File, options: &Options) -> Result<Self, Error> {
         let config = Config::from_gguf(file)?;
         let largest = 1 << 31;
-        for (what, value) in [
-            ("--context-tokens", options.context_tokens),
-            ("--ubatch", options.ubatch),
-        ] {
+        for (what, value) in
+            [("--context-tokens", options.context_tokens), ("--ubatch", options.ubatch)]
+        {
             if value == 0 {
                 return Err(Error::Zero { what });
             }
@@ -117,16 +116,10 @@ impl Engine {
             });
         }
         let vocabulary = self.config.vocabulary;
-        let outside = tokens
-            .iter()
-            .position(|token| *token as usize >= vocabulary);
+        let outside = tokens.iter().position(|token| *token as usize >= vocabulary);
         outside.map_or(Ok(()), |index| {
             let position = self.position + index;
-            Err(Error::Token {
-                token: tokens[index],
-                position,
-                vocabulary,
-            })
+            Err(Error::Token { token: tokens[index], position, vocabulary })
         })
     }
 

@@ -27,20 +27,9 @@ impl Engine {
     ) -> Result<(), Error> {
         let size = |value: usize| u32::try_from(value).expect("the context was compared with 2^31");
         let rows = size(tokens.len());
-        let pass = Pass {
-            rows,
-            first_position: size(position),
-            level: observer.level(),
-        };
+        let pass = Pass { rows, first_position: size(position), level: observer.level() };
         self.embed(tokens, pass)?;
-        self.tap(
-            pass,
-            TapLevel::Layer,
-            "embed",
-            None,
-            &self.workspace.stream[0],
-            observer,
-        )?;
+        self.tap(pass, TapLevel::Layer, "embed", None, &self.workspace.stream[0], observer)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             match self.kv {
                 KvType::F32 => self.attention_half::<f32>(pass, index, layer, observer)?,
@@ -81,12 +70,7 @@ impl Engine {
         self.norm(pass, &space.stream[0], &layer.attn_norm)?;
         seen("attn_norm", &space.norm)?;
         let matrices = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
-        self.products(
-            pass,
-            &space.norm,
-            &matrices,
-            &[&space.q, &space.k, &space.v],
-        )?;
+        self.products(pass, &space.norm, &matrices, &[&space.q, &space.k, &space.v])?;
         seen("q", &space.q)?;
         seen("k", &space.k)?;
         seen("v", &space.v)?;
@@ -96,12 +80,7 @@ impl Engine {
         seen("k_rope", &space.k_rope)?;
         self.attend::<E>(pass, index)?;
         seen("attn_out", &space.attn_out)?;
-        self.products(
-            pass,
-            &space.attn_out,
-            &[&layer.attn_output],
-            &[&space.branch],
-        )?;
+        self.products(pass, &space.attn_out, &[&layer.attn_output], &[&space.branch])?;
         seen("wo", &space.branch)?;
         self.add(pass, &space.stream[0], &space.branch, &space.stream[1])?;
         seen("attn_residual", &space.stream[1])?;
@@ -160,11 +139,7 @@ impl Engine {
     ) -> Result<(), DeviceError> {
         for fixed in &self.workspace.fixed {
             if let Some(matrix) = matrices.iter().find(|matrix| fixed.serves(matrix)) {
-                let input = Quantise {
-                    x: x.all(),
-                    width: matrix.width,
-                    rows: pass.rows,
-                };
+                let input = Quantise { x: x.all(), width: matrix.width, rows: pass.rows };
                 self.kernels.quantise(input, fixed.fixed_point())?;
             }
         }
@@ -183,36 +158,14 @@ impl Engine {
     ) -> Result<(), DeviceError> {
         let (weights, kind, rows) = (matrix.buffer.all(), matrix.kind, pass.rows);
         let (outputs, width) = (matrix.outputs, matrix.width);
-        match self
-            .workspace
-            .fixed
-            .iter()
-            .find(|fixed| fixed.serves(matrix))
-        {
+        match self.workspace.fixed.iter().find(|fixed| fixed.serves(matrix)) {
             Some(fixed) => {
                 let x = fixed.fixed_point();
-                self.kernels.product(
-                    Product {
-                        weights,
-                        kind,
-                        x,
-                        outputs,
-                        width,
-                        rows,
-                    },
-                    out,
-                )
+                self.kernels.product(Product { weights, kind, x, outputs, width, rows }, out)
             }
             None => {
                 let x = x.all();
-                let input = ProductFloat {
-                    weights,
-                    kind,
-                    x,
-                    outputs,
-                    width,
-                    rows,
-                };
+                let input = ProductFloat { weights, kind, x, outputs, width, rows };
                 self.kernels.product_float(input, out)
             }
         }
@@ -239,23 +192,10 @@ impl Engine {
         let (keys, values) = self.cache.layer(index);
         let (heads, kv_heads) = (size(self.config.heads), size(self.config.kv_heads));
         let (head_size, context) = (size(self.config.head_size), self.cache.positions);
-        let Pass {
-            rows,
-            first_position,
-            ..
-        } = pass;
+        let Pass { rows, first_position, .. } = pass;
         let (k, v) = (space.k_rope.all(), space.v.all());
-        let input = KvWrite {
-            k,
-            v,
-            kv_heads,
-            head_size,
-            rows,
-            first_position,
-            context,
-        };
-        self.kernels
-            .kv_write::<E>(input, keys.all(), values.all())?;
+        let input = KvWrite { k, v, kv_heads, head_size, rows, first_position, context };
+        self.kernels.kv_write::<E>(input, keys.all(), values.all())?;
         let input = Attention::<E> {
             q: space.q_rope.all(),
             keys: keys.all(),
@@ -278,8 +218,7 @@ impl Engine {
         out: &Buffer,
     ) -> Result<(), DeviceError> {
         let hidden = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
-        self.kernels
-            .residual(x.all(), branch.all(), out.all(), pass.rows * hidden)
+        self.kernels.residual(x.all(), branch.all(), out.all(), pass.rows * hidden)
     }
 
     /// Shows `rows` rows of a buffer to the observer, if it wants that much.

@@ -26,11 +26,7 @@ impl Engine {
         };
         self.kernels.rms_norm(input, space.hidden.all())?;
         let matrix = self.weights.output_matrix();
-        let pass = Pass {
-            rows: 1,
-            first_position: 0,
-            level: TapLevel::Readout,
-        };
+        let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         self.products(pass, &space.hidden, &[matrix], &[&space.logits])?;
         let (hidden, hidden_place) = copy(space.hidden.all())?;
         let (logits, logits_place) = copy(space.logits.all())?;
@@ -46,13 +42,7 @@ impl Engine {
                 });
             }
         }
-        Ok(Readout {
-            position,
-            hidden,
-            logits,
-            hidden_place,
-            logits_place,
-        })
+        Ok(Readout { position, hidden, logits, hidden_place, logits_place })
     }
 }
 

@@ -13,18 +13,13 @@ pub(super) fn tables(config: &Config, factors: Option<&[f32]>, positions: usize)
     let pairs = config.rope_dimensions / 2;
     let dimensions = config.rope_dimensions as f64;
     let frequency = |pair: usize| {
-        let power = libm::pow(
-            f64::from(config.rope_base),
-            -((2 * pair) as f64) / dimensions,
-        );
+        let power = libm::pow(f64::from(config.rope_base), -((2 * pair) as f64) / dimensions);
         factors.map_or(power, |factors| power / f64::from(factors[pair]))
     };
     let frequencies: Vec<f64> = (0..pairs).map(frequency).collect();
     let angles = || {
         (0..positions).flat_map(|position| {
-            frequencies
-                .iter()
-                .map(move |frequency| position as f64 * frequency)
+            frequencies.iter().map(move |frequency| position as f64 * frequency)
         })
     };
     Tables {

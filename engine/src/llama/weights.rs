@@ -51,20 +51,8 @@ impl Weights {
         config: &Config,
         device: &Device,
     ) -> Result<Self, crate::Error> {
-        let mut loader = Loader {
-            file,
-            device,
-            taken: BTreeSet::new(),
-        };
-        let Config {
-            hidden,
-            heads,
-            kv_heads,
-            head_size,
-            feed_forward,
-            vocabulary,
-            ..
-        } = *config;
+        let mut loader = Loader { file, device, taken: BTreeSet::new() };
+        let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
         let (query, kv) = (heads * head_size, kv_heads * head_size);
         let token_embd = loader.matrix("token_embd.weight", vocabulary, hidden)?;
         let mut layers = Vec::with_capacity(config.layers);
@@ -104,13 +92,7 @@ impl Weights {
             Some(_) => Some(loader.floats("rope_freqs.weight", config.rope_dimensions / 2)?),
         };
         loader.refuse_rest()?;
-        Ok(Self {
-            token_embd,
-            layers,
-            output_norm,
-            output,
-            rope_factors,
-        })
+        Ok(Self { token_embd, layers, output_norm, output, rope_factors })
     }
 }
 
@@ -143,9 +125,7 @@ impl Loader<'_> {
         }
         self.taken.insert(name.to_owned());
         let bytes = self.file.bytes(tensor).chunks_exact(4);
-        Ok(bytes
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect())
+        Ok(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
     fn norm(&mut self, name: &str, count: usize) -> Result<Buffer, crate::Error> {
@@ -154,16 +134,8 @@ impl Loader<'_> {
     }
 
     fn refuse_rest(&self) -> Result<(), ConfigError> {
-        let rest = self
-            .file
-            .tensors()
-            .iter()
-            .find(|tensor| !self.taken.contains(&tensor.name));
-        rest.map_or(Ok(()), |tensor| {
-            Err(ConfigError::Unexpected {
-                tensor: tensor.name.clone(),
-            })
-        })
+        let rest = self.file.tensors().iter().find(|tensor| !self.taken.contains(&tensor.name));
+        rest.map_or(Ok(()), |tensor| Err(ConfigError::Unexpected { tensor: tensor.name.clone() }))
     }
 }
 

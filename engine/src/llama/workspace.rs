@@ -50,10 +50,7 @@ impl FixedBuffers {
 
 /// Block and group in which a matrix reads its activations, or `None` for plain f32.
 fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
-    Some((
-        activation_block(matrix.kind)?,
-        activation_group(matrix.kind),
-    ))
+    Some((activation_block(matrix.kind)?, activation_group(matrix.kind)))
 }
 
 /// The buffers between operations; each holds `[ubatch][width]`.
@@ -86,15 +83,7 @@ impl Workspace {
         digit_count: usize,
         ubatch: usize,
     ) -> Result<Self, DeviceError> {
-        let Config {
-            hidden,
-            heads,
-            kv_heads,
-            head_size,
-            feed_forward,
-            vocabulary,
-            ..
-        } = *config;
+        let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
         let rows =
             |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
         let (query, kv) = (heads * head_size, kv_heads * head_size);

@@ -71,15 +71,7 @@ impl<const D: usize> FixedPoint<D> {
             .zip(fixed.u32.par_chunks_mut(columns / 32))
             .zip(fixed.u16.par_chunks_mut(columns / 16));
         rows.for_each(|(((((x, words), sums), scales), u32), u16)| {
-            level.run(Convert {
-                x,
-                block,
-                words,
-                sums,
-                scales,
-                u32,
-                u16,
-            });
+            level.run(Convert { x, block, words, sums, scales, u32, u16 });
         });
         fixed
     }

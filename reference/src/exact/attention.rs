@@ -41,10 +41,7 @@ struct Chunk {
 
 impl Cache {
     pub(super) const fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            chunks: Vec::new(),
-        }
+        Self { shape, chunks: Vec::new() }
     }
 
     pub(super) fn clear(&mut self) {
@@ -53,19 +50,12 @@ impl Cache {
 
     /// Stores the keys and values of a position, all heads side by side.
     pub(super) fn append(&mut self, position: usize, keys: &[f32], values: &[f32]) {
-        let Shape {
-            kv_heads,
-            head_size,
-            kv,
-        } = self.shape;
+        let Shape { kv_heads, head_size, kv } = self.shape;
         let stride = self.shape.stride();
         let (chunk, slot) = (position / CHUNK, position % CHUNK);
         if chunk == self.chunks.len() {
             let keys = vec![0.0; kv_heads * head_size * CHUNK];
-            self.chunks.push(Chunk {
-                keys,
-                values: vec![0.0; kv_heads * stride * CHUNK],
-            });
+            self.chunks.push(Chunk { keys, values: vec![0.0; kv_heads * stride * CHUNK] });
         }
         let chunk = &mut self.chunks[chunk];
         for (index, key) in keys.iter().enumerate() {
@@ -114,11 +104,7 @@ impl Kernel for Attend<'_> {
         let scale = 1.0 / (head_size as f32).sqrt();
         let mut scratch = vec![0.0; 2 * stride];
         let (total, part) = scratch.split_at_mut(stride);
-        let mut total = Partial {
-            largest: 0.0,
-            sum: 0.0,
-            values: total,
-        };
+        let mut total = Partial { largest: 0.0, sum: 0.0, values: total };
         for index in 0..=self.position / CHUNK {
             let chunk = &self.cache.chunks[index];
             let count = CHUNK.min(self.position + 1 - index * CHUNK);
@@ -126,23 +112,13 @@ impl Kernel for Attend<'_> {
             let values = &chunk.values[self.kv_head * stride * CHUNK..][..stride * CHUNK];
             let scores = scores(lanes, self.query, keys, scale, count);
             let (largest, weights) = weights(lanes, &scores);
-            let sum = weights[..count]
-                .iter()
-                .fold(0.0, |sum, weight| sum + weight);
+            let sum = weights[..count].iter().fold(0.0, |sum, weight| sum + weight);
             if index == 0 {
                 weigh(lanes, &weights[..count], values, total.values);
                 (total.largest, total.sum) = (largest, sum);
             } else {
                 weigh(lanes, &weights[..count], values, part);
-                combine(
-                    lanes,
-                    &mut total,
-                    &Partial {
-                        largest,
-                        sum,
-                        values: part,
-                    },
-                );
+                combine(lanes, &mut total, &Partial { largest, sum, values: part });
             }
         }
         for (out, value) in self.out.iter_mut().zip(&*total.values) {

@@ -21,15 +21,13 @@ impl<const T: usize> Kernel for FloatPanelProduct<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> [[f32; LANES]; T] {
         match self.kind {
-            WeightType::F32 => run::<L, T>(lanes, &self.rows, |column| {
-                load_f32(lanes, &self.lines[column].0)
-            }),
-            WeightType::F16 => run::<L, T>(lanes, &self.rows, |column| {
-                lanes.load_f16(half(self.lines, column))
-            }),
-            _ => run::<L, T>(lanes, &self.rows, |column| {
-                lanes.load_bf16(half(self.lines, column))
-            }),
+            WeightType::F32 => {
+                run::<L, T>(lanes, &self.rows, |column| load_f32(lanes, &self.lines[column].0))
+            }
+            WeightType::F16 => {
+                run::<L, T>(lanes, &self.rows, |column| lanes.load_f16(half(self.lines, column)))
+            }
+            _ => run::<L, T>(lanes, &self.rows, |column| lanes.load_bf16(half(self.lines, column))),
         }
     }
 }

@@ -5,11 +5,7 @@
 pub fn row_hash(row: &[f32]) -> u64 {
     let mut hash = 0_u64;
     for (index, value) in row.iter().enumerate() {
-        let bits = if value.is_nan() {
-            0x7fc0_0000
-        } else {
-            value.to_bits()
-        };
+        let bits = if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() };
         hash = hash.wrapping_add(mix((index as u64) << 32 | u64::from(bits)));
     }
     hash

@@ -33,11 +33,7 @@ impl Matrix {
             1 => Weights::Float(FloatPanels::pack(kind, bytes, rows, columns)),
             _ => Weights::Quantised(Panels::pack(kind, bytes, rows, columns)),
         };
-        Self {
-            rows,
-            columns,
-            weights,
-        }
+        Self { rows, columns, weights }
     }
 
     /// How many activations share a scale; 1 where they stay floats.
@@ -70,13 +66,7 @@ impl<'a, const D: usize> Inputs<'a, D> {
             wanted.then(|| FixedPoint::new(level, x, columns, block))
         };
         let tokens = x.len() / columns;
-        Self {
-            x,
-            columns,
-            tokens,
-            by_32: fixed(32),
-            by_256: fixed(256),
-        }
+        Self { x, columns, tokens, by_32: fixed(32), by_256: fixed(256) }
     }
 
     fn row(&self, token: usize) -> &'a [f32] {
@@ -105,17 +95,14 @@ fn products_of<const D: usize>(level: Level, x: &[f32], matrices: &[&Matrix]) ->
     let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
     // Panel after panel, so that each can be written by another thread.
     let mut by_panel = vec![[0.0; LANES]; panels * inputs.tokens];
-    by_panel
-        .par_chunks_mut(inputs.tokens)
-        .enumerate()
-        .for_each(|(mut index, out)| {
-            for matrix in matrices {
-                if index < matrix.panels() {
-                    return panel_product(level, &inputs, matrix, index, out);
-                }
-                index -= matrix.panels();
+    by_panel.par_chunks_mut(inputs.tokens).enumerate().for_each(|(mut index, out)| {
+        for matrix in matrices {
+            if index < matrix.panels() {
+                return panel_product(level, &inputs, matrix, index, out);
             }
-        });
+            index -= matrix.panels();
+        }
+    });
     in_rows(&by_panel, inputs.tokens, matrices)
 }
 
@@ -127,14 +114,11 @@ fn in_rows(by_panel: &[[f32; LANES]], tokens: usize, matrices: &[&Matrix]) -> Ve
     for matrix in matrices {
         let (segment, after) = rest.split_at_mut(matrix.rows * tokens);
         let (panels, others) = source.split_at(matrix.panels() * tokens);
-        segment
-            .par_chunks_mut(matrix.rows)
-            .enumerate()
-            .for_each(|(token, row)| {
-                for (panel, values) in row.chunks_mut(LANES).enumerate() {
-                    values.copy_from_slice(&panels[panel * tokens + token][..values.len()]);
-                }
-            });
+        segment.par_chunks_mut(matrix.rows).enumerate().for_each(|(token, row)| {
+            for (panel, values) in row.chunks_mut(LANES).enumerate() {
+                values.copy_from_slice(&panels[panel * tokens + token][..values.len()]);
+            }
+        });
         (rest, source) = (after, others);
     }
     out
@@ -176,32 +160,18 @@ fn quantised_panel<F: Format, const D: usize>(
     panel: usize,
     out: &mut [[f32; LANES]],
 ) {
-    let fixed = if F::VALUES == 32 {
-        &inputs.by_32
-    } else {
-        &inputs.by_256
-    };
-    let fixed = fixed
-        .as_ref()
-        .expect("converted for every block size of the matrices");
+    let fixed = if F::VALUES == 32 { &inputs.by_32 } else { &inputs.by_256 };
+    let fixed = fixed.as_ref().expect("converted for every block size of the matrices");
     let (lines, format) = (panels.panel(panel), PhantomData::<F>);
     let (tiles, rest) = out.as_chunks_mut::<TILE>();
     let rest_at = tiles.len() * TILE;
     for (tile, out) in tiles.iter_mut().enumerate() {
         let rows = std::array::from_fn(|index| fixed.row(tile * TILE + index));
-        *out = level.run(PanelProduct {
-            lines,
-            rows,
-            format,
-        });
+        *out = level.run(PanelProduct { lines, rows, format });
     }
     for (index, out) in rest.iter_mut().enumerate() {
         let rows = [fixed.row(rest_at + index)];
-        [*out] = level.run(PanelProduct {
-            lines,
-            rows,
-            format,
-        });
+        [*out] = level.run(PanelProduct { lines, rows, format });
     }
 }
 

@@ -61,18 +61,8 @@ impl Exact {
         level: Level,
         factors: Option<Vec<f32>>,
     ) -> Self {
-        let Config {
-            eps,
-            heads,
-            kv_heads,
-            head_size,
-            ..
-        } = *config;
-        let shape = Shape {
-            kv_heads,
-            head_size,
-            kv: options.kv,
-        };
+        let Config { eps, heads, kv_heads, head_size, .. } = *config;
+        let shape = Shape { kv_heads, head_size, kv: options.kv };
         Self {
             level,
             activations: options.activations,
@@ -102,9 +92,7 @@ impl Exact {
         if q.len() * (first_position + rows) < PARALLEL_ATTENTION_MIN {
             out.chunks_mut(self.head_size).enumerate().for_each(head);
         } else {
-            out.par_chunks_mut(self.head_size)
-                .enumerate()
-                .for_each(head);
+            out.par_chunks_mut(self.head_size).enumerate().for_each(head);
         }
         out
     }
@@ -129,16 +117,8 @@ impl Arithmetic for Exact {
     fn table(&self, stored: Stored, tied: bool) -> Loaded<(Table, Option<Matrix>)> {
         let bytes = stored.named(stored.tensor.data())?.into_owned();
         let (_, columns) = stored.named(stored.tensor.shape().dims2())?;
-        let table = Table {
-            kind: stored.kind,
-            columns,
-            bytes,
-        };
-        let matrix = if tied {
-            Some(self.matrix(stored)?)
-        } else {
-            None
-        };
+        let table = Table { kind: stored.kind, columns, bytes };
+        let matrix = if tied { Some(self.matrix(stored)?) } else { None };
         Ok((table, matrix))
     }
 
@@ -161,12 +141,7 @@ impl Arithmetic for Exact {
             let mut out = vec![0.0; x.len()];
             for_each_row(&mut out, width, |index, out| {
                 let x = &x[index * width..][..width];
-                self.level.run(RmsNorm {
-                    x,
-                    weight,
-                    eps: self.eps,
-                    out,
-                });
+                self.level.run(RmsNorm { x, weight, eps: self.eps, out });
             });
             (out, (1, x.len() / width, width).into())
         });
@@ -190,11 +165,7 @@ impl Arithmetic for Exact {
             let mut out = x.to_vec();
             for_each_row(&mut out, width, |index, row| {
                 let rotations = self.rotations.position(first_position + index);
-                self.level.run(Rotate {
-                    row,
-                    head_size: self.head_size,
-                    rotations,
-                });
+                self.level.run(Rotate { row, head_size: self.head_size, rotations });
             });
             (out, x.len().into())
         });

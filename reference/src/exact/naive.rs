@@ -63,9 +63,7 @@ pub(super) fn quantise(activations: Activations, x: &[f32]) -> (f32, Vec<Vec<i32
         (0.0, vec![0; x.len()])
     } else {
         let v = m as f32 / a;
-        let q = x
-            .iter()
-            .map(|x| ((x * v).round_ties_even() as i32).clamp(-m, m));
+        let q = x.iter().map(|x| ((x * v).round_ties_even() as i32).clamp(-m, m));
         (a / m as f32, q.collect())
     };
     let digits = q.into_iter().map(|q| {
@@ -89,13 +87,11 @@ pub(super) fn product(kind: WeightType, activations: Activations, row: &[u8], x:
 }
 
 fn float_product(kind: WeightType, row: &[u8], x: &[f32]) -> f32 {
-    let w = row
-        .chunks_exact(kind.block_bytes())
-        .map(|bytes| match kind {
-            WeightType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
-            WeightType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
-            _ => f32::from_bits(u32::from(u16::from_le_bytes(bytes.try_into().unwrap())) << 16),
-        });
+    let w = row.chunks_exact(kind.block_bytes()).map(|bytes| match kind {
+        WeightType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
+        WeightType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
+        _ => f32::from_bits(u32::from(u16::from_le_bytes(bytes.try_into().unwrap())) << 16),
+    });
     let w: Vec<f32> = w.collect();
     let mut y = 0.0_f32;
     for (w, x) in w.chunks(64).zip(x.chunks(64)) {
@@ -107,10 +103,7 @@ fn float_product(kind: WeightType, row: &[u8], x: &[f32]) -> f32 {
 fn quantised_product(kind: WeightType, activations: Activations, row: &[u8], x: &[f32]) -> f32 {
     let values = kind.block_values();
     let chunk = if values == 32 { 8 } else { 4 };
-    let blocks: Vec<_> = row
-        .chunks(kind.block_bytes())
-        .zip(x.chunks(values))
-        .collect();
+    let blocks: Vec<_> = row.chunks(kind.block_bytes()).zip(x.chunks(values)).collect();
     let mut y = 0.0_f32;
     for blocks in blocks.chunks(chunk) {
         let mut acc = 0.0_f32;
@@ -135,11 +128,7 @@ fn add_block(
     let g = group_values(kind);
     let grouped = kind.block_values() == 256;
     let sc = |i: usize| {
-        if grouped {
-            i32::from(block.scales[i / g])
-        } else {
-            1
-        }
+        if grouped { i32::from(block.scales[i / g]) } else { 1 }
     };
     let w = |i: usize| i32::from(block.q[i]) - offset(kind);
     let dot = |j: usize| (0..x.len()).map(|i| sc(i) * w(i) * e[i][j]).sum::<i32>() as f32;
@@ -154,9 +143,8 @@ fn add_block(
     match kind {
         WeightType::Q4_1 | WeightType::Q5_1 => block.m().mul_add(u(0), acc),
         WeightType::Q2K | WeightType::Q4K | WeightType::Q5K => {
-            let n = (0..256 / g).fold(0.0, |n, group| {
-                f32::from(block.mins[group]).mul_add(u(group), n)
-            });
+            let n = (0..256 / g)
+                .fold(0.0, |n, group| f32::from(block.mins[group]).mul_add(u(group), n));
             (-block.m()).mul_add(n, acc)
         }
         _ => acc,
@@ -194,10 +182,7 @@ pub(super) fn attention(q: &[f32], k: &[&[f32]], v: &[&[f32]], kv: KvType) -> Ve
     };
     let scale = 1.0 / (q.len() as f32).sqrt();
     let score = |k: &&[f32]| {
-        q.iter()
-            .zip(*k)
-            .fold(0.0, |sum: f32, (q, k)| q.mul_add(stored(k), sum))
-            * scale
+        q.iter().zip(*k).fold(0.0, |sum: f32, (q, k)| q.mul_add(stored(k), sum)) * scale
     };
     let score: Vec<f32> = k.iter().map(score).collect();
     let mut total: Option<(f32, f32, Vec<f32>)> = None;
@@ -210,11 +195,7 @@ pub(super) fn attention(q: &[f32], k: &[&[f32]], v: &[&[f32]], kv: KvType) -> Ve
         }
         let p: Vec<f32> = score.iter().map(|score| exp32(score - m)).collect();
         let l = p.iter().fold(0.0, |l, p| l + p);
-        let sum = |d: usize| {
-            p.iter()
-                .zip(v)
-                .fold(0.0, |a, (p, v)| p.mul_add(stored(&v[d]), a))
-        };
+        let sum = |d: usize| p.iter().zip(v).fold(0.0, |a, (p, v)| p.mul_add(stored(&v[d]), a));
         let a: Vec<f32> = (0..q.len()).map(sum).collect();
         total = Some(match total {
             None => (m, l, a),
@@ -222,18 +203,10 @@ pub(super) fn attention(q: &[f32], k: &[&[f32]], v: &[&[f32]], kv: KvType) -> Ve
                 let pairs = big_a.iter().zip(&a);
                 if m > big_m {
                     let w = exp32(big_m - m);
-                    (
-                        m,
-                        big_l.mul_add(w, l),
-                        pairs.map(|(b, a)| b.mul_add(w, *a)).collect(),
-                    )
+                    (m, big_l.mul_add(w, l), pairs.map(|(b, a)| b.mul_add(w, *a)).collect())
                 } else {
                     let w = exp32(m - big_m);
-                    (
-                        big_m,
-                        l.mul_add(w, big_l),
-                        pairs.map(|(b, a)| a.mul_add(w, *b)).collect(),
-                    )
+                    (big_m, l.mul_add(w, big_l), pairs.map(|(b, a)| a.mul_add(w, *b)).collect())
                 }
             }
         });

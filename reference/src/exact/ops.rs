@@ -61,18 +61,10 @@ fn quantised<const D: usize>(level: Level, x: &[f32], block: usize) -> Quantised
     let fixed = FixedPoint::<D>::new(level, x, x.len(), block);
     let digits = (0..D).map(|digit| {
         let words = fixed.words.iter().flat_map(|words| words[digit]);
-        words
-            .flat_map(i32::to_le_bytes)
-            .map(u8::cast_signed)
-            .collect()
+        words.flat_map(i32::to_le_bytes).map(u8::cast_signed).collect()
     });
     let digits = digits.collect();
-    Quantised {
-        scales: fixed.scales,
-        digits,
-        u_32: fixed.u32,
-        u_16: fixed.u16,
-    }
+    Quantised { scales: fixed.scales, digits, u_32: fixed.u32, u_16: fixed.u16 }
 }
 
 /// A matrix in the bytes of a GGUF tensor.
@@ -96,12 +88,7 @@ pub fn product(
     matrix: MatrixBytes<'_>,
     x: &[f32],
 ) -> Vec<f32> {
-    let MatrixBytes {
-        kind,
-        bytes,
-        rows,
-        columns,
-    } = matrix;
+    let MatrixBytes { kind, bytes, rows, columns } = matrix;
     let matrix = Matrix::new(kind, bytes, rows, columns);
     matrix::products(level, activations, x, &[&matrix])
 }
@@ -109,17 +96,8 @@ pub fn product(
 /// Section 3: the rows `tokens` of an embedding.
 #[must_use]
 pub fn embed(matrix: MatrixBytes<'_>, tokens: &[u32]) -> Vec<f32> {
-    let MatrixBytes {
-        kind,
-        bytes,
-        columns,
-        ..
-    } = matrix;
-    let table = Table {
-        kind,
-        columns,
-        bytes: bytes.to_vec(),
-    };
+    let MatrixBytes { kind, bytes, columns, .. } = matrix;
+    let table = Table { kind, columns, bytes: bytes.to_vec() };
     let mut out = Vec::with_capacity(tokens.len() * columns);
     for token in tokens {
         table.embed(*token as usize, &mut out);
@@ -133,12 +111,7 @@ pub fn rms_norm(level: Level, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     let width = weight.len();
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        level.run(RmsNorm {
-            x,
-            weight,
-            eps,
-            out,
-        });
+        level.run(RmsNorm { x, weight, eps, out });
     }
     out
 }
@@ -178,11 +151,7 @@ pub fn rope(
     let mut out = x.to_vec();
     for (index, row) in out.chunks_exact_mut(width).enumerate() {
         let rotations = rotations.position(first_position + index);
-        level.run(Rotate {
-            row,
-            head_size: rope.head_size,
-            rotations,
-        });
+        level.run(Rotate { row, head_size: rope.head_size, rotations });
     }
     out
 }
@@ -209,20 +178,8 @@ pub struct Attention<'a> {
 /// Sections 9 and 10: a row of `heads * head_size` values for every query row.
 #[must_use]
 pub fn attention(level: Level, attention: Attention<'_>) -> Vec<f32> {
-    let Attention {
-        heads,
-        kv_heads,
-        head_size,
-        kv,
-        queries,
-        keys,
-        values,
-    } = attention;
-    let mut cache = Cache::new(Shape {
-        kv_heads,
-        head_size,
-        kv,
-    });
+    let Attention { heads, kv_heads, head_size, kv, queries, keys, values } = attention;
+    let mut cache = Cache::new(Shape { kv_heads, head_size, kv });
     let width = kv_heads * head_size;
     let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
     for (position, (keys, values)) in rows.enumerate() {
@@ -230,17 +187,15 @@ pub fn attention(level: Level, attention: Attention<'_>) -> Vec<f32> {
     }
     let first_position = keys.len() / width - queries.len() / (heads * head_size);
     let mut out = vec![0.0; queries.len()];
-    out.par_chunks_mut(head_size)
-        .enumerate()
-        .for_each(|(index, out)| {
-            level.run(Attend {
-                cache: &cache,
-                kv_head: index % heads / (heads / kv_heads),
-                position: first_position + index / heads,
-                query: &queries[index * head_size..][..head_size],
-                out,
-            });
+    out.par_chunks_mut(head_size).enumerate().for_each(|(index, out)| {
+        level.run(Attend {
+            cache: &cache,
+            kv_head: index % heads / (heads / kv_heads),
+            position: first_position + index / heads,
+            query: &queries[index * head_size..][..head_size],
+            out,
         });
+    });
     out
 }
 
@@ -248,22 +203,14 @@ pub fn attention(level: Level, attention: Attention<'_>) -> Vec<f32> {
 #[must_use]
 pub fn swiglu(level: Level, gate: &[f32], up: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; gate.len()];
-    level.run(Swiglu {
-        gate,
-        up,
-        out: &mut out,
-    });
+    level.run(Swiglu { gate, up, out: &mut out });
     out
 }
 
 /// Section 11: the residual.
 #[must_use]
 pub fn add(stream: &[f32], branch: &[f32]) -> Vec<f32> {
-    stream
-        .iter()
-        .zip(branch)
-        .map(|(stream, branch)| stream + branch)
-        .collect()
+    stream.iter().zip(branch).map(|(stream, branch)| stream + branch).collect()
 }
 
 /// Section 2.

@@ -81,10 +81,8 @@ impl Panels {
         let panels = rows.div_ceil(LANES);
         let mut lines = vec![Line([0; 64]); panels * lines_per_panel];
         let row_bytes = blocks * kind.block_bytes();
-        lines
-            .par_chunks_mut(lines_per_panel)
-            .zip(bytes.par_chunks(LANES * row_bytes))
-            .for_each(|(lines, bytes)| {
+        lines.par_chunks_mut(lines_per_panel).zip(bytes.par_chunks(LANES * row_bytes)).for_each(
+            |(lines, bytes)| {
                 let mut block = Block::EMPTY;
                 for (lane, row) in bytes.chunks_exact(row_bytes).enumerate() {
                     let places = lines.chunks_exact_mut(block_lines(kind));
@@ -93,12 +91,9 @@ impl Panels {
                         place(kind, &block, lane, lines);
                     }
                 }
-            });
-        Self {
-            kind,
-            lines_per_panel,
-            lines,
-        }
+            },
+        );
+        Self { kind, lines_per_panel, lines }
     }
 
     pub(super) fn panel(&self, index: usize) -> &[Line] {
@@ -109,11 +104,7 @@ impl Panels {
 /// Writes one row's block into its lane.
 fn place(kind: WeightType, block: &Block, lane: usize, lines: &mut [Line]) {
     // fma(-dmin, N, acc) needs the minimum's factor negated; f16 has a sign bit for that.
-    let m = if kind.block_values() == 256 {
-        block.m ^ 0x8000
-    } else {
-        block.m
-    };
+    let m = if kind.block_values() == 256 { block.m ^ 0x8000 } else { block.m };
     lines[0].0[2 * lane..][..2].copy_from_slice(&block.d.to_le_bytes());
     lines[0].0[32 + 2 * lane..][..2].copy_from_slice(&m.to_le_bytes());
     if kind.block_values() == 256 {
@@ -152,21 +143,15 @@ impl FloatPanels {
         let lines_per_panel = (columns * size * LANES).div_ceil(64);
         let mut lines = vec![Line([0; 64]); rows.div_ceil(LANES) * lines_per_panel];
         let panels = lines.par_chunks_mut(lines_per_panel);
-        panels
-            .zip(bytes.par_chunks(LANES * columns * size))
-            .for_each(|(lines, bytes)| {
-                for (lane, row) in bytes.chunks_exact(columns * size).enumerate() {
-                    for (column, value) in row.chunks_exact(size).enumerate() {
-                        let at = (column * LANES + lane) * size;
-                        lines[at / 64].0[at % 64..][..size].copy_from_slice(value);
-                    }
+        panels.zip(bytes.par_chunks(LANES * columns * size)).for_each(|(lines, bytes)| {
+            for (lane, row) in bytes.chunks_exact(columns * size).enumerate() {
+                for (column, value) in row.chunks_exact(size).enumerate() {
+                    let at = (column * LANES + lane) * size;
+                    lines[at / 64].0[at % 64..][..size].copy_from_slice(value);
                 }
-            });
-        Self {
-            kind,
-            lines_per_panel,
-            lines,
-        }
+            }
+        });
+        Self { kind, lines_per_panel, lines }
     }
 
     pub(super) fn panel(&self, index: usize) -> &[Line] {

@@ -63,11 +63,7 @@ fn add_block<F: Format, L: Lanes, const T: usize, const D: usize>(
         let mn = lanes.load_u8(sixteen(&lines[F::MINIMA_AT + group / 4], group % 4));
         let mn = lanes.to_f32(mn);
         for token in 0..T {
-            let u = if F::GROUP == 32 {
-                rows[token].u32
-            } else {
-                rows[token].u16
-            };
+            let u = if F::GROUP == 32 { rows[token].u32 } else { rows[token].u16 };
             let u = lanes.splat(u[block * F::GROUPS + group]);
             minima[token] = lanes.fma(mn, u, minima[token]);
         }

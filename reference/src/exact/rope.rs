@@ -20,11 +20,7 @@ impl Rotations {
                 table.push([libm::cos(angle) as f32, libm::sin(angle) as f32]);
             }
         }
-        Self {
-            first_position,
-            pairs: frequencies.len(),
-            table,
-        }
+        Self { first_position, pairs: frequencies.len(), table }
     }
 
     /// The cosines and sines of a position, pair by pair.
@@ -49,10 +45,7 @@ impl Kernel for Rotate<'_> {
             let pairs = head.as_chunks_mut().0.iter_mut();
             for (pair, [cosine, sine]) in pairs.zip(self.rotations) {
                 let [x0, x1]: [f32; 2] = *pair;
-                *pair = [
-                    x0.mul_add(*cosine, -(x1 * sine)),
-                    x0.mul_add(*sine, x1 * cosine),
-                ];
+                *pair = [x0.mul_add(*cosine, -(x1 * sine)), x0.mul_add(*sine, x1 * cosine)];
             }
         }
     }

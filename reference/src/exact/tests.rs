@@ -28,16 +28,13 @@ impl Stream {
 
     /// Mostly near zero, sometimes far away.
     fn values(&mut self, count: usize) -> Vec<f32> {
-        (0..count)
-            .map(|_| self.unit() * self.unit() / (self.unit().abs() + 1e-3))
-            .collect()
+        (0..count).map(|_| self.unit() * self.unit() / (self.unit().abs() + 1e-3)).collect()
     }
 
     /// Blocks with any integers and scales of ordinary size.
     fn blocks(&mut self, kind: WeightType, count: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..count * kind.block_bytes())
-            .map(|_| self.bits() as u8)
-            .collect();
+        let mut bytes: Vec<u8> =
+            (0..count * kind.block_bytes()).map(|_| self.bits() as u8).collect();
         for block in bytes.chunks_mut(kind.block_bytes()) {
             let mut scale = |at: usize| {
                 block[at..at + 2].copy_from_slice(&f16::from_f32(self.unit() / 64.0).to_le_bytes());
@@ -79,21 +76,8 @@ fn assert_same(what: &str, level: Level, expected: &[f32], actual: &[f32]) {
 
 #[test]
 fn exp32_agrees_on_every_level() {
-    let special = [
-        88.722_83,
-        88.722_84,
-        -104.0,
-        -104.000_01,
-        -87.5,
-        f32::INFINITY,
-        f32::NAN,
-        -0.0,
-    ];
-    let x: Vec<f32> = (0..u32::MAX)
-        .step_by(10_007)
-        .map(f32::from_bits)
-        .chain(special)
-        .collect();
+    let special = [88.722_83, 88.722_84, -104.0, -104.000_01, -87.5, f32::INFINITY, f32::NAN, -0.0];
+    let x: Vec<f32> = (0..u32::MAX).step_by(10_007).map(f32::from_bits).chain(special).collect();
     let expected: Vec<f32> = x.iter().map(|x| naive::exp32(*x)).collect();
     for level in Level::available() {
         assert_same("exp32", level, &expected, &ops::exp32(level, &x));
@@ -121,9 +105,7 @@ fn activations_agree_on_every_level() {
         x[2 * block + 3] = f32::NEG_INFINITY;
         x[3 * block..4 * block].fill(2_f32.powi(-101));
         x[4 * block..5 * block].fill(-0.0);
-        x[5 * block..6 * block]
-            .iter_mut()
-            .for_each(|x| *x *= 2_f32.powi(-100));
+        x[5 * block..6 * block].iter_mut().for_each(|x| *x *= 2_f32.powi(-100));
         x[6 * block + 7] = f32::MAX;
         for activations in ACTIVATIONS {
             for level in Level::available() {
@@ -141,19 +123,11 @@ fn check_activations(level: Level, activations: Activations, x: &[f32], block: u
         for (at, digits) in digits.iter().enumerate() {
             for (digit, expected) in digits.iter().enumerate() {
                 let found = i32::from(actual.digits[digit][index * block + at]);
-                assert_eq!(
-                    *expected,
-                    found,
-                    "{}: block {index} value {at}",
-                    level.name()
-                );
+                assert_eq!(*expected, found, "{}: block {index} value {at}", level.name());
             }
         }
         for (group, us) in [(32, &actual.u_32), (16, &actual.u_16)] {
-            for (part, q) in actual.q()[index * block..][..block]
-                .chunks(group)
-                .enumerate()
-            {
+            for (part, q) in actual.q()[index * block..][..block].chunks(group).enumerate() {
                 let expected = scale * q.iter().sum::<i32>() as f32;
                 let at = index * block / group + part;
                 assert_same("u", level, &[expected], &us[at..=at]);
@@ -197,12 +171,7 @@ fn products_agree_on_every_level() {
                 x[columns + 5] = f32::NAN;
                 x[2 * columns..3 * columns].fill(0.0);
             }
-            let matrix = MatrixBytes {
-                kind,
-                bytes: &bytes,
-                rows,
-                columns,
-            };
+            let matrix = MatrixBytes { kind, bytes: &bytes, rows, columns };
             for activations in ACTIVATIONS {
                 check_product(matrix, activations, &x);
             }
@@ -211,12 +180,7 @@ fn products_agree_on_every_level() {
 }
 
 fn check_product(matrix: MatrixBytes<'_>, activations: Activations, x: &[f32]) {
-    let MatrixBytes {
-        kind,
-        bytes,
-        rows,
-        columns,
-    } = matrix;
+    let MatrixBytes { kind, bytes, rows, columns } = matrix;
     let expected: Vec<f32> = x
         .chunks(columns)
         .flat_map(|x| {
@@ -226,22 +190,14 @@ fn check_product(matrix: MatrixBytes<'_>, activations: Activations, x: &[f32]) {
         .collect();
     let what = format!("{} {}", kind.name(), activations.name());
     for level in Level::available() {
-        assert_same(
-            &what,
-            level,
-            &expected,
-            &ops::product(level, activations, matrix, x),
-        );
+        assert_same(&what, level, &expected, &ops::product(level, activations, matrix, x));
     }
 }
 
 #[test]
 fn the_largest_integers_do_not_overflow() {
     let x = vec![-1.0; 1024];
-    for kind in WeightType::ALL
-        .into_iter()
-        .filter(|kind| kind.block_values() > 1)
-    {
+    for kind in WeightType::ALL.into_iter().filter(|kind| kind.block_values() > 1) {
         for byte in [0x00, 0xff, 0x7f, 0x80] {
             let mut bytes = vec![byte; 1024 / kind.block_values() * kind.block_bytes()];
             let ordinary = Stream(7).blocks(kind, 1024 / kind.block_values());
@@ -259,12 +215,7 @@ fn the_largest_integers_do_not_overflow() {
                     bytes[at] = ordinary[at];
                 }
             }
-            let matrix = MatrixBytes {
-                kind,
-                bytes: &bytes,
-                rows: 1,
-                columns: 1024,
-            };
+            let matrix = MatrixBytes { kind, bytes: &bytes, rows: 1, columns: 1024 };
             check_product(matrix, Activations::I24, &x);
         }
     }
@@ -288,12 +239,7 @@ fn rope_agrees_on_every_level() {
     let mut stream = Stream(9);
     let factors: Vec<f32> = (0..32).map(|_| 1.0 + stream.unit().abs() * 31.0).collect();
     for (dimensions, factors) in [(64, None), (64, Some(factors.as_slice())), (48, None)] {
-        let rope = Rope {
-            head_size: 64,
-            dimensions,
-            base: 1e5,
-            factors,
-        };
+        let rope = Rope { head_size: 64, dimensions, base: 1e5, factors };
         let x = stream.values(3 * 2 * 64);
         let expected: Vec<f32> = x
             .chunks(64)
@@ -301,12 +247,7 @@ fn rope_agrees_on_every_level() {
             .flat_map(|(index, head)| naive::rope(head, 1e5, factors, dimensions, 4000 + index / 2))
             .collect();
         for level in Level::available() {
-            assert_same(
-                "rope",
-                level,
-                &expected,
-                &ops::rope(level, rope, &x, 128, 4000),
-            );
+            assert_same("rope", level, &expected, &ops::rope(level, rope, &x, 128, 4000));
         }
     }
 }
@@ -334,30 +275,17 @@ fn attention_agrees_on_every_level() {
 }
 
 fn check_attention(attention: Attention<'_>, first_position: usize) {
-    let Attention {
-        heads,
-        kv_heads,
-        head_size,
-        kv,
-        queries,
-        keys,
-        values,
-    } = attention;
+    let Attention { heads, kv_heads, head_size, kv, queries, keys, values } = attention;
     let of_head = |rows, head| {
-        let heads = <[f32]>::chunks(rows, head_size)
-            .skip(head)
-            .step_by(kv_heads);
+        let heads = <[f32]>::chunks(rows, head_size).skip(head).step_by(kv_heads);
         heads.collect::<Vec<_>>()
     };
-    let expected = queries
-        .chunks(head_size)
-        .enumerate()
-        .flat_map(|(index, query)| {
-            let count = first_position + index / heads + 1;
-            let kv_head = index % heads / (heads / kv_heads);
-            let (keys, values) = (of_head(keys, kv_head), of_head(values, kv_head));
-            naive::attention(query, &keys[..count], &values[..count], kv)
-        });
+    let expected = queries.chunks(head_size).enumerate().flat_map(|(index, query)| {
+        let count = first_position + index / heads + 1;
+        let kv_head = index % heads / (heads / kv_heads);
+        let (keys, values) = (of_head(keys, kv_head), of_head(values, kv_head));
+        naive::attention(query, &keys[..count], &values[..count], kv)
+    });
     let expected: Vec<f32> = expected.collect();
     for level in Level::available() {
         let what = format!("attention of {head_size} from {first_position}");
@@ -371,11 +299,8 @@ fn swiglu_agrees_on_every_level() {
     let mut gate = stream.values(1003);
     gate[..4].copy_from_slice(&[200.0, -200.0, f32::NAN, -0.0]);
     let up = stream.values(1003);
-    let expected: Vec<f32> = gate
-        .iter()
-        .zip(&up)
-        .map(|(gate, up)| naive::swiglu(*gate, *up))
-        .collect();
+    let expected: Vec<f32> =
+        gate.iter().zip(&up).map(|(gate, up)| naive::swiglu(*gate, *up)).collect();
     for level in Level::available() {
         assert_same("swiglu", level, &expected, &ops::swiglu(level, &gate, &up));
     }

@@ -41,18 +41,9 @@ pub(crate) struct Wide {
 
 impl Wide {
     pub(crate) fn new(config: &Config, factors: Option<Vec<f32>>) -> Self {
-        let Config {
-            eps,
-            heads,
-            kv_heads,
-            head_size,
-            ..
-        } = *config;
+        let Config { eps, heads, kv_heads, head_size, .. } = *config;
         let empty = vec![Vec::new(); kv_heads];
-        let cache = Cache {
-            keys: empty.clone(),
-            values: empty,
-        };
+        let cache = Cache { keys: empty.clone(), values: empty };
         Self {
             eps,
             heads,
@@ -70,18 +61,15 @@ fn product(kind: WeightType, matrix: &[u8], rows: usize, x: &[f64]) -> Vec<f64> 
     let columns = row_bytes / kind.block_bytes() * kind.block_values();
     let tokens = x.len() / columns;
     let mut by_row = vec![0.0; rows * tokens];
-    by_row
-        .par_chunks_mut(tokens)
-        .zip(matrix.par_chunks(row_bytes))
-        .for_each_init(
-            || vec![0.0; columns],
-            |weights, (out, row)| {
-                ops::dequantise(kind, row, weights);
-                for (out, x) in out.iter_mut().zip(x.chunks_exact(columns)) {
-                    *out = dot(weights, x);
-                }
-            },
-        );
+    by_row.par_chunks_mut(tokens).zip(matrix.par_chunks(row_bytes)).for_each_init(
+        || vec![0.0; columns],
+        |weights, (out, row)| {
+            ops::dequantise(kind, row, weights);
+            for (out, x) in out.iter_mut().zip(x.chunks_exact(columns)) {
+                *out = dot(weights, x);
+            }
+        },
+    );
     let mut out = vec![0.0; rows * tokens];
     for_each_row(&mut out, rows, |token, out| {
         for (row, out) in out.iter_mut().enumerate() {
@@ -117,20 +105,12 @@ impl Arithmetic for Wide {
     fn matrix(&self, stored: Stored) -> Loaded<Matrix> {
         let bytes = stored.named(stored.tensor.data())?.as_ref().into();
         let (rows, columns) = stored.named(stored.tensor.shape().dims2())?;
-        Ok(Matrix {
-            kind: stored.kind,
-            rows,
-            columns,
-            bytes,
-        })
+        Ok(Matrix { kind: stored.kind, rows, columns, bytes })
     }
 
     fn table(&self, stored: Stored, tied: bool) -> Loaded<(Matrix, Option<Matrix>)> {
         let table = self.matrix(stored)?;
-        let matrix = tied.then(|| Matrix {
-            bytes: table.bytes.clone(),
-            ..table
-        });
+        let matrix = tied.then(|| Matrix { bytes: table.bytes.clone(), ..table });
         Ok((table, matrix))
     }
 
@@ -154,10 +134,7 @@ impl Arithmetic for Wide {
         let rows = x.dims3()?.1;
         let operation = Operation::new("products", |x: &[f64]| {
             let mut out = Vec::new();
-            for Matrix {
-                kind, rows, bytes, ..
-            } in matrices
-            {
+            for Matrix { kind, rows, bytes, .. } in matrices {
                 out.append(&mut product(*kind, bytes, *rows, x));
             }
             let count = out.len();
@@ -172,12 +149,7 @@ impl Arithmetic for Wide {
         let operation = Operation::new("rope", |x: &[f64]| {
             let rows = x.chunks_exact(width).enumerate();
             let rotated = rows.map(|(index, row)| {
-                ops::rope(
-                    row,
-                    self.head_size,
-                    &self.frequencies,
-                    first_position + index,
-                )
+                ops::rope(row, self.head_size, &self.frequencies, first_position + index)
             });
             (rotated.flatten().collect(), x.len().into())
         });
@@ -201,16 +173,14 @@ impl Arithmetic for Wide {
         }
         let operation = Operation::new("attention", |q: &[f64]| {
             let mut out = vec![0.0; q.len()];
-            out.par_chunks_mut(head_size)
-                .enumerate()
-                .for_each(|(index, out)| {
-                    let kv_head = index % self.heads / group;
-                    let count = (first_position + index / self.heads + 1) * head_size;
-                    let query = &q[index * head_size..][..head_size];
-                    let keys = &self.cache[layer].keys[kv_head][..count];
-                    let values = &self.cache[layer].values[kv_head][..count];
-                    out.copy_from_slice(&ops::attention(query, keys, values));
-                });
+            out.par_chunks_mut(head_size).enumerate().for_each(|(index, out)| {
+                let kv_head = index % self.heads / group;
+                let count = (first_position + index / self.heads + 1) * head_size;
+                let query = &q[index * head_size..][..head_size];
+                let keys = &self.cache[layer].keys[kv_head][..count];
+                let values = &self.cache[layer].values[kv_head][..count];
+                out.copy_from_slice(&ops::attention(query, keys, values));
+            });
             (out, q.len().into())
         });
         q.apply_op1_no_bwd(&operation)?.reshape(q.shape())
@@ -229,11 +199,7 @@ impl Arithmetic for Wide {
 
     fn reset(&mut self) {
         for cache in &mut self.cache {
-            cache
-                .keys
-                .iter_mut()
-                .chain(&mut cache.values)
-                .for_each(Vec::clear);
+            cache.keys.iter_mut().chain(&mut cache.values).for_each(Vec::clear);
         }
     }
 }

@@ -10,10 +10,7 @@ pub fn dequantise(kind: WeightType, row: &[u8], out: &mut [f64]) {
     let values = kind.block_values();
     assert_eq!(row.len() / kind.block_bytes(), out.len() / values);
     let mut block = Block::EMPTY;
-    for (bytes, out) in row
-        .chunks_exact(kind.block_bytes())
-        .zip(out.chunks_exact_mut(values))
-    {
+    for (bytes, out) in row.chunks_exact(kind.block_bytes()).zip(out.chunks_exact_mut(values)) {
         match (kind, bytes) {
             (WeightType::F32, &[a, b, c, d]) => out[0] = f32::from_le_bytes([a, b, c, d]).into(),
             (WeightType::F16, &[a, b]) => out[0] = f16::from_le_bytes([a, b]).to_f64(),
@@ -28,19 +25,12 @@ pub fn dequantise(kind: WeightType, row: &[u8], out: &mut [f64]) {
 
 /// `d * sc * w - dmin * mn`, or `d * w + m`, group by group.
 fn widen(kind: WeightType, block: &Block, out: &mut [f64]) {
-    let (d, m, offset) = (
-        f64::from(block.d()),
-        f64::from(block.m()),
-        f64::from(offset(kind)),
-    );
+    let (d, m, offset) = (f64::from(block.d()), f64::from(block.m()), f64::from(offset(kind)));
     let grouped = kind.block_values() == 256;
     let size = group_values(kind);
     for (group, (out, q)) in out.chunks_mut(size).zip(block.q.chunks(size)).enumerate() {
         let (scale, shift) = if grouped {
-            (
-                d * f64::from(block.scales[group]),
-                -m * f64::from(block.mins[group]),
-            )
+            (d * f64::from(block.scales[group]), -m * f64::from(block.mins[group]))
         } else {
             (d, m)
         };
@@ -56,11 +46,7 @@ pub fn embed(kind: WeightType, table: &[u8], columns: usize, tokens: &[u32]) -> 
     let row_bytes = columns / kind.block_values() * kind.block_bytes();
     let mut out = vec![0.0; tokens.len() * columns];
     for (out, token) in out.chunks_exact_mut(columns).zip(tokens) {
-        dequantise(
-            kind,
-            &table[*token as usize * row_bytes..][..row_bytes],
-            out,
-        );
+        dequantise(kind, &table[*token as usize * row_bytes..][..row_bytes], out);
     }
     out
 }
@@ -124,18 +110,11 @@ pub fn attention(query: &[f64], keys: &[f64], values: &[f64]) -> Vec<f64> {
 /// The gate of the feed-forward part.
 #[must_use]
 pub fn swiglu(gate: &[f64], up: &[f64]) -> Vec<f64> {
-    gate.iter()
-        .zip(up)
-        .map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
-        .collect()
+    gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect()
 }
 
 /// The residual.
 #[must_use]
 pub fn add(stream: &[f64], branch: &[f64]) -> Vec<f64> {
-    stream
-        .iter()
-        .zip(branch)
-        .map(|(stream, branch)| stream + branch)
-        .collect()
+    stream.iter().zip(branch).map(|(stream, branch)| stream + branch).collect()
 }

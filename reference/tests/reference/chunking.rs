@@ -53,28 +53,15 @@ fn check(tiny: &Tiny, base: &Options) {
         (512, 2, false),
         (7, 2, false),
     ] {
-        let options = Options {
-            ubatch,
-            threads,
-            simd,
-            ..base.clone()
-        };
+        let options = Options { ubatch, threads, simd, ..base.clone() };
         let actual = run(&file.0, &options, &prompt, &more);
         assert_eq!(expected, actual, "{tiny:?} {options:?}");
     }
-    assert_eq!(
-        expected[0],
-        run_tokens(&file.0, base, &prompt),
-        "{tiny:?} token by token"
-    );
+    assert_eq!(expected[0], run_tokens(&file.0, base, &prompt), "{tiny:?} token by token");
 }
 
 fn exact() -> Options {
-    Options {
-        mode: Mode::Exact,
-        threads: 2,
-        ..Options::default()
-    }
+    Options { mode: Mode::Exact, threads: 2, ..Options::default() }
 }
 
 #[test]
@@ -86,17 +73,11 @@ fn every_weight_type_has_one_hash() {
 
 #[test]
 fn every_number_of_digits_has_one_hash_and_another_one() {
-    let tiny = Tiny {
-        layers: 1,
-        ..Tiny::new(WeightType::Q4K)
-    };
+    let tiny = Tiny { layers: 1, ..Tiny::new(WeightType::Q4K) };
     let file = tiny.write();
     let mut seen = Vec::new();
     for activations in [Activations::I24, Activations::I16, Activations::I8] {
-        let options = Options {
-            activations,
-            ..exact()
-        };
+        let options = Options { activations, ..exact() };
         check(&tiny, &options);
         seen.push(run(&file.0, &options, &[1, 2, 3], &[]));
     }
@@ -122,26 +103,11 @@ fn every_head_size_has_one_hash() {
 
 #[test]
 fn options_and_features_have_one_hash_and_another_one() {
-    let plain = Tiny {
-        layers: 1,
-        ..Tiny::new(WeightType::Q8_0)
-    };
-    let untied = Tiny {
-        tied: false,
-        ..plain.clone()
-    };
-    let factors = Tiny {
-        rope_factors: true,
-        ..plain.clone()
-    };
-    let partial = Tiny {
-        rope_dimensions: 48,
-        ..plain.clone()
-    };
-    let halves = Options {
-        kv: KvType::F16,
-        ..exact()
-    };
+    let plain = Tiny { layers: 1, ..Tiny::new(WeightType::Q8_0) };
+    let untied = Tiny { tied: false, ..plain.clone() };
+    let factors = Tiny { rope_factors: true, ..plain.clone() };
+    let partial = Tiny { rope_dimensions: 48, ..plain.clone() };
+    let halves = Options { kv: KvType::F16, ..exact() };
     let mut seen = Vec::new();
     for (tiny, options) in [
         (&plain, exact()),
@@ -163,11 +129,7 @@ fn options_and_features_have_one_hash_and_another_one() {
 fn a_reset_reference_starts_over() {
     let file = Tiny::new(WeightType::Q5_1).write();
     for mode in [Mode::Exact, Mode::Stock, Mode::Wide] {
-        let options = Options {
-            mode,
-            threads: 1,
-            ..Options::default()
-        };
+        let options = Options { mode, threads: 1, ..Options::default() };
         let mut reference = Reference::load(&file.0, &options).unwrap();
         let first = reference.forward(&[1, 2, 3], &mut Silent).unwrap();
         assert_eq!((first.position, reference.position()), (2, 3));

@@ -18,17 +18,10 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 }
 
 fn steps(path: &Path, mode: Mode, prompt: &[u32], more: &[u32]) -> Vec<Readout> {
-    let options = Options {
-        mode,
-        threads: 2,
-        context_tokens: 128,
-        ..Options::default()
-    };
+    let options = Options { mode, threads: 2, context_tokens: 128, ..Options::default() };
     let mut reference = Reference::load(path, &options).unwrap();
     let calls = [prompt].into_iter().chain(more.chunks(1));
-    calls
-        .map(|tokens| reference.forward(tokens, &mut Silent).unwrap())
-        .collect()
+    calls.map(|tokens| reference.forward(tokens, &mut Silent).unwrap()).collect()
 }
 
 fn check(what: &str, path: &Path, prompt: &[u32], more: &[u32]) {
@@ -41,19 +34,13 @@ fn check(what: &str, path: &Path, prompt: &[u32], more: &[u32]) {
         for (index, row) in ["hidden", "logits"].into_iter().enumerate() {
             let ours = distance(&exact[index], &wide[index]);
             let theirs = distance(&stock[index], &wide[index]);
-            let largest = exact[index]
-                .iter()
-                .zip(&wide[index])
-                .map(|(a, b)| (a - b).abs());
+            let largest = exact[index].iter().zip(&wide[index]).map(|(a, b)| (a - b).abs());
             let largest = largest.fold(0.0, f64::max);
             eprintln!(
                 "{what} position {position} {row}: exact {ours:.2e}, stock {theirs:.2e}, \
                  largest difference of exact {largest:.2e}"
             );
-            assert!(
-                ours <= FACTOR * theirs,
-                "{what} position {position} {row}: {ours} {theirs}"
-            );
+            assert!(ours <= FACTOR * theirs, "{what} position {position} {row}: {ours} {theirs}");
             assert!(ours > 0.0, "exact and wide are not one computation");
         }
     }

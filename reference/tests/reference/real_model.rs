@@ -17,9 +17,7 @@ pub(crate) fn path(test: &str) -> Option<PathBuf> {
             .or_else(|| folder("HOME").map(|path| path.join(".cache/lockstep")))?;
         Some(cache.join(FILE))
     };
-    let path = folder("LOCKSTEP_SMOLLM2")
-        .or_else(cached)
-        .filter(|path| path.is_file());
+    let path = folder("LOCKSTEP_SMOLLM2").or_else(cached).filter(|path| path.is_file());
     if path.is_none() {
         eprintln!(
             "SKIPPED {test}: model smollm2-135m-instruct is not in the cache \
@@ -31,9 +29,7 @@ pub(crate) fn path(test: &str) -> Option<PathBuf> {
 
 /// Ordinary tokens, the same ones in every run.
 pub(crate) fn tokens(count: u32) -> Vec<u32> {
-    (0..count)
-        .map(|index| 300 + (index * 7919) % 40_000)
-        .collect()
+    (0..count).map(|index| 300 + (index * 7919) % 40_000).collect()
 }
 
 #[test]
@@ -51,12 +47,7 @@ fn smollm2_has_one_hash() {
     let (prompt, more) = (tokens(65), &tokens(68)[65..]);
     let expected = run(&path, &base, &prompt, more);
     for (ubatch, threads, simd) in [(1, 2, true), (7, 1, true), (33, 2, true), (512, 2, false)] {
-        let options = Options {
-            ubatch,
-            threads,
-            simd,
-            ..base.clone()
-        };
+        let options = Options { ubatch, threads, simd, ..base.clone() };
         assert_eq!(expected, run(&path, &options, &prompt, more), "{options:?}");
     }
     assert_eq!(expected[0], run_tokens(&path, &base, &prompt));
@@ -67,25 +58,13 @@ fn smollm2_config_is_the_files() {
     let Some(path) = path("real_model::smollm2_config_is_the_files") else {
         return;
     };
-    let options = Options {
-        threads: 2,
-        ..Options::default()
-    };
+    let options = Options { threads: 2, ..Options::default() };
     let mut reference = Reference::load(&path, &options).unwrap();
     let config = reference.config();
-    assert_eq!(
-        (config.layers, config.hidden, config.feed_forward),
-        (30, 576, 1536)
-    );
-    assert_eq!(
-        (config.heads, config.kv_heads, config.head_size),
-        (9, 3, 64)
-    );
+    assert_eq!((config.layers, config.hidden, config.feed_forward), (30, 576, 1536));
+    assert_eq!((config.heads, config.kv_heads, config.head_size), (9, 3, 64));
     assert_eq!((config.vocabulary, config.context_length), (49_152, 8192));
-    assert_eq!(
-        (config.eps, config.rope_base, config.rope_dimensions),
-        (1e-5, 100_000.0, 64)
-    );
+    assert_eq!((config.eps, config.rope_base, config.rope_dimensions), (1e-5, 100_000.0, 64));
     assert!(config.tied);
     assert!(!config.rope_factors);
     let readout = reference.forward(&tokens(3), &mut Silent).unwrap();

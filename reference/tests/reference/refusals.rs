@@ -9,16 +9,11 @@ use reference::{Error, Options, Reference, Silent, WeightType};
 use crate::tiny::{Random, Tiny, write};
 
 fn options() -> Options {
-    Options {
-        threads: 1,
-        ..Options::default()
-    }
+    Options { threads: 1, ..Options::default() }
 }
 
 fn refusal(path: &Path) -> String {
-    Reference::load(path, &options())
-        .expect_err("the file is refused")
-        .to_string()
+    Reference::load(path, &options()).expect_err("the file is refused").to_string()
 }
 
 /// The words with which a tiny file is refused after its metadata were changed.
@@ -39,11 +34,7 @@ fn metadata_that_the_contract_does_not_have() {
             text("qwen2"),
             "architecture `qwen2` is not supported, only `llama` is",
         ),
-        (
-            "llama.block_count",
-            None,
-            "metadata `llama.block_count` is missing",
-        ),
+        ("llama.block_count", None, "metadata `llama.block_count` is missing"),
         (
             "llama.expert_count",
             Some(Value::U32(8)),
@@ -91,10 +82,7 @@ fn neutral_metadata_are_accepted() {
     let tiny = Tiny::new(WeightType::Q8_0);
     let mut metadata = tiny.metadata();
     metadata.push(("llama.expert_count".into(), Value::U32(0)));
-    metadata.push((
-        "llama.rope.scaling.type".into(),
-        Value::String("none".into()),
-    ));
+    metadata.push(("llama.rope.scaling.type".into(), Value::String("none".into())));
     metadata.push(("llama.rope.scaling.factor".into(), Value::F32(1.0)));
     metadata.push(("llama.attention.key_length".into(), Value::U32(64)));
     let file = write(&metadata, &tiny.tensors());
@@ -106,10 +94,7 @@ fn neutral_metadata_are_accepted() {
 #[test]
 fn heads_may_be_wider_than_the_stream() {
     // Queries of 4 x 64 values over a stream of 256 become 2 x 128 when the file says so.
-    let tiny = Tiny {
-        kv_heads: 1,
-        ..Tiny::new(WeightType::F32)
-    };
+    let tiny = Tiny { kv_heads: 1, ..Tiny::new(WeightType::F32) };
     let mut metadata = tiny.metadata();
     for (key, value) in &mut metadata {
         if key == "llama.attention.head_count" {
@@ -176,41 +161,20 @@ fn tensors_that_do_not_fit() {
 #[test]
 fn files_that_are_not_there_or_not_gguf() {
     let missing = std::env::temp_dir().join("no such model.gguf");
-    assert_eq!(
-        refusal(&missing),
-        format!("cannot open {}", missing.display())
-    );
+    assert_eq!(refusal(&missing), format!("cannot open {}", missing.display()));
     let file = Tiny::new(WeightType::F32).write();
     std::fs::write(&file.0, b"not a model").unwrap();
-    assert_eq!(
-        refusal(&file.0),
-        format!("cannot read {} as GGUF", file.0.display())
-    );
+    assert_eq!(refusal(&file.0), format!("cannot read {} as GGUF", file.0.display()));
 }
 
 #[test]
 fn options_out_of_range() {
     let file = Tiny::new(WeightType::F32).write();
     for (options, expected) in [
+        (Options { ubatch: 0, ..options() }, "option ubatch is 0, expected at least 1"),
+        (Options { threads: 0, ..options() }, "option threads is 0, expected at least 1"),
         (
-            Options {
-                ubatch: 0,
-                ..options()
-            },
-            "option ubatch is 0, expected at least 1",
-        ),
-        (
-            Options {
-                threads: 0,
-                ..options()
-            },
-            "option threads is 0, expected at least 1",
-        ),
-        (
-            Options {
-                context_tokens: 161,
-                ..options()
-            },
+            Options { context_tokens: 161, ..options() },
             "option context_tokens is 161, expected at most the model's 160",
         ),
     ] {
@@ -222,19 +186,13 @@ fn options_out_of_range() {
 #[test]
 fn tokens_that_do_not_fit_leave_the_reference_as_it_was() {
     let file = Tiny::new(WeightType::F32).write();
-    let options = Options {
-        context_tokens: 4,
-        ..options()
-    };
+    let options = Options { context_tokens: 4, ..options() };
     let mut reference = Reference::load(&file.0, &options).unwrap();
     reference.forward(&[1, 2, 3], &mut Silent).unwrap();
     let mut refused = |tokens: &[u32]| reference.forward(tokens, &mut Silent).unwrap_err();
     assert!(matches!(refused(&[]), Error::Empty));
     let error = refused(&[1, 80]);
-    assert_eq!(
-        error.to_string(),
-        "token 80 is outside the vocabulary of 80"
-    );
+    assert_eq!(error.to_string(), "token 80 is outside the vocabulary of 80");
     let error = refused(&[1, 2]);
     assert_eq!(error.to_string(), "5 tokens do not fit into a context of 4");
     assert_eq!(reference.position(), 3);

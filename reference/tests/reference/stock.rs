@@ -28,15 +28,8 @@ fn in_child(test: &str, body: impl FnOnce()) {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout);
-    assert!(
-        child.status.success(),
-        "{text}\n{}",
-        String::from_utf8_lossy(&child.stderr)
-    );
-    assert!(
-        text.contains("1 passed"),
-        "the child ran another test:\n{text}"
-    );
+    assert!(child.status.success(), "{text}\n{}", String::from_utf8_lossy(&child.stderr));
+    assert!(text.contains("1 passed"), "the child ran another test:\n{text}");
 }
 
 /// Compares the logits after a prompt, after more tokens at once, and after every further token.
@@ -44,19 +37,12 @@ fn check(path: &Path, prompt: &[u32], decode: &[u32]) {
     let mut file = File::open(path).unwrap();
     let content = Content::read(&mut file).unwrap();
     let mut theirs = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).unwrap();
-    let options = Options {
-        mode: Mode::Stock,
-        threads: 2,
-        ..Options::default()
-    };
+    let options = Options { mode: Mode::Stock, threads: 2, ..Options::default() };
     let mut ours = Reference::load(path, &options).unwrap();
     let (first, second) = prompt.split_at(prompt.len() / 2);
     for tokens in [first, second].into_iter().chain(decode.chunks(1)) {
         let position = ours.position();
-        let input = Tensor::new(tokens, &Device::Cpu)
-            .unwrap()
-            .unsqueeze(0)
-            .unwrap();
+        let input = Tensor::new(tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
         let expected = theirs.forward(&input, position).unwrap();
         let expected: Vec<f32> = expected.flatten_all().unwrap().to_vec1().unwrap();
         let Row::F32(actual) = ours.forward(tokens, &mut Silent).unwrap().logits else {
@@ -65,10 +51,7 @@ fn check(path: &Path, prompt: &[u32], decode: &[u32]) {
         assert_eq!(expected.len(), actual.len());
         for (index, (expected, actual)) in expected.iter().zip(&actual).enumerate() {
             let bits = (expected.to_bits(), actual.to_bits());
-            assert_eq!(
-                bits.0, bits.1,
-                "position {position} logit {index}: {expected} {actual}"
-            );
+            assert_eq!(bits.0, bits.1, "position {position} logit {index}: {expected} {actual}");
         }
     }
 }
@@ -79,11 +62,7 @@ fn tiny_models_agree_with_quantized_llama() {
         for kind in WeightType::ALL {
             let mut random = Random(12);
             let tied = kind.block_values() == 32;
-            let file = Tiny {
-                tied,
-                ..Tiny::new(kind)
-            }
-            .write();
+            let file = Tiny { tied, ..Tiny::new(kind) }.write();
             check(&file.0, &random.tokens(20), &random.tokens(4));
         }
     });
@@ -95,10 +74,6 @@ fn smollm2_agrees_with_quantized_llama() {
         return;
     };
     in_child("stock::smollm2_agrees_with_quantized_llama", || {
-        check(
-            &path,
-            &real_model::tokens(33),
-            &real_model::tokens(41)[33..],
-        );
+        check(&path, &real_model::tokens(33), &real_model::tokens(41)[33..]);
     });
 }

@@ -37,11 +37,7 @@ struct Recorder {
 
 impl Recorder {
     const fn new(level: TapLevel) -> Self {
-        Self {
-            level,
-            order: Vec::new(),
-            rows: BTreeMap::new(),
-        }
+        Self { level, order: Vec::new(), rows: BTreeMap::new() }
     }
 }
 
@@ -68,12 +64,7 @@ impl Observer for Recorder {
 
 fn watch(mode: Mode, ubatch: usize, level: TapLevel) -> (Recorder, Readout, Readout) {
     let file = Tiny::new(WeightType::Q4_0).write();
-    let options = Options {
-        mode,
-        ubatch,
-        threads: 2,
-        ..Options::default()
-    };
+    let options = Options { mode, ubatch, threads: 2, ..Options::default() };
     let mut reference = Reference::load(&file.0, &options).unwrap();
     let tokens = Random(3).tokens(10);
     let silent = reference.forward(&tokens, &mut Silent).unwrap();
@@ -105,16 +96,7 @@ fn the_sequence_is_the_contracts() {
 fn the_level_chooses_the_taps() {
     let (recorder, ..) = watch(Mode::Exact, 512, TapLevel::Layer);
     let names: Vec<_> = recorder.order.iter().map(|((name, _), ..)| *name).collect();
-    assert_eq!(
-        names,
-        [
-            "embed",
-            "ffn_residual",
-            "ffn_residual",
-            "final_norm",
-            "logits"
-        ]
-    );
+    assert_eq!(names, ["embed", "ffn_residual", "ffn_residual", "final_norm", "logits"]);
     let (recorder, ..) = watch(Mode::Exact, 512, TapLevel::Readout);
     assert_eq!(recorder.order, []);
 }
@@ -124,17 +106,9 @@ fn every_tap_is_the_same_in_every_split() {
     let (whole, _, readout) = watch(Mode::Exact, 512, TapLevel::Op);
     let (split, ..) = watch(Mode::Exact, 3, TapLevel::Op);
     assert_eq!(whole.rows, split.rows);
-    let Row::F32(hidden) = readout.hidden else {
-        panic!("the exact mode is in f32")
-    };
+    let Row::F32(hidden) = readout.hidden else { panic!("the exact mode is in f32") };
     let tapped = &whole.rows[&("final_norm", None)][&9];
-    assert_eq!(
-        hidden
-            .iter()
-            .map(|value| f64::from(*value))
-            .collect::<Vec<_>>(),
-        *tapped
-    );
+    assert_eq!(hidden.iter().map(|value| f64::from(*value)).collect::<Vec<_>>(), *tapped);
 }
 
 /// Panics at its third tap.
@@ -155,10 +129,7 @@ impl Observer for Fragile {
 #[should_panic(expected = "the observer gives up")]
 fn a_panicking_observer_does_not_hang_the_run() {
     let file = Tiny::new(WeightType::F16).write();
-    let options = Options {
-        threads: 1,
-        ..Options::default()
-    };
+    let options = Options { threads: 1, ..Options::default() };
     let mut reference = Reference::load(&file.0, &options).unwrap();
     drop(reference.forward(&[1, 2, 3], &mut Fragile(0)));
 }

@@ -70,10 +70,8 @@ impl Tiny {
         let (hidden, kv_width) = (self.hidden(), self.kv_heads * self.head_size);
         let mut random = Random(self.seed);
         let matrix = self.kind.to_candle();
-        let mut tensors = vec![(
-            "token_embd.weight".into(),
-            random.tensor(&[VOCABULARY, hidden], 1.0, matrix),
-        )];
+        let mut tensors =
+            vec![("token_embd.weight".into(), random.tensor(&[VOCABULARY, hidden], 1.0, matrix))];
         for layer in 0..self.layers {
             let mut add = |name: &str, rows: usize, columns: usize| {
                 let scale = 1.5 / (columns as f32).sqrt();
@@ -122,20 +120,13 @@ impl Drop for TinyFile {
 pub(crate) fn write(metadata: &[(String, Value)], tensors: &[(String, QTensor)]) -> TinyFile {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static FILES: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(
-        "tiny-{}-{}.gguf",
-        std::process::id(),
-        FILES.fetch_add(1, Ordering::Relaxed)
-    );
+    let name =
+        format!("tiny-{}-{}.gguf", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
     let path = std::env::temp_dir().join(name);
-    let metadata: Vec<(&str, &Value)> = metadata
-        .iter()
-        .map(|(key, value)| (key.as_str(), value))
-        .collect();
-    let tensors: Vec<(&str, &QTensor)> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
+    let metadata: Vec<(&str, &Value)> =
+        metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut file = File::create(&path).unwrap();
     gguf_file::write(&mut file, &metadata, &tensors).unwrap();
     TinyFile(path)
@@ -159,23 +150,17 @@ impl Random {
     }
 
     pub(crate) fn tensor(&mut self, dims: &[usize], scale: f32, kind: GgmlDType) -> QTensor {
-        let values: Vec<f32> = (0..dims.iter().product())
-            .map(|_| self.number() * scale)
-            .collect();
+        let values: Vec<f32> = (0..dims.iter().product()).map(|_| self.number() * scale).collect();
         QTensor::quantize(&Tensor::from_vec(values, dims, &Device::Cpu).unwrap(), kind).unwrap()
     }
 
     pub(crate) fn positive(&mut self, count: usize) -> QTensor {
-        let values: Vec<f32> = (0..count)
-            .map(|_| 1.0 + 0.2 * self.number().abs())
-            .collect();
+        let values: Vec<f32> = (0..count).map(|_| 1.0 + 0.2 * self.number().abs()).collect();
         let tensor = Tensor::from_vec(values, count, &Device::Cpu).unwrap();
         QTensor::quantize(&tensor, GgmlDType::F32).unwrap()
     }
 
     pub(crate) fn tokens(&mut self, count: usize) -> Vec<u32> {
-        (0..count)
-            .map(|_| u32::try_from(self.bits() % VOCABULARY as u64).unwrap())
-            .collect()
+        (0..count).map(|_| u32::try_from(self.bits() % VOCABULARY as u64).unwrap()).collect()
     }
 }

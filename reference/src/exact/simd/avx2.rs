@@ -178,8 +178,5 @@ fn halves<T, const WHOLE: usize, const HALF: usize>(whole: &[T; WHOLE]) -> [&[T;
 #[inline(always)]
 fn halves_mut<T>(whole: &mut [T; LANES]) -> [&mut [T; LANES / 2]; 2] {
     let (low, rest) = whole.split_first_chunk_mut().expect("a half is shorter");
-    [
-        low,
-        rest.first_chunk_mut().expect("the other half is as long"),
-    ]
+    [low, rest.first_chunk_mut().expect("the other half is as long")]
 }

@@ -137,11 +137,7 @@ impl Level {
     /// The fastest level of this machine, or the portable one when `simd` is false.
     #[must_use]
     pub fn best(simd: bool) -> Self {
-        if simd {
-            Self::available().pop().unwrap_or_default()
-        } else {
-            Self::portable()
-        }
+        if simd { Self::available().pop().unwrap_or_default() } else { Self::portable() }
     }
 
     /// All levels of this machine, slowest first.

@@ -93,24 +93,12 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn select_greater(self, a: F32, b: F32, yes: F32, no: F32) -> F32 {
-        std::array::from_fn(|lane| {
-            if a[lane] > b[lane] {
-                yes[lane]
-            } else {
-                no[lane]
-            }
-        })
+        std::array::from_fn(|lane| if a[lane] > b[lane] { yes[lane] } else { no[lane] })
     }
 
     #[inline(always)]
     fn select_nan(self, a: F32, yes: F32, no: F32) -> F32 {
-        std::array::from_fn(|lane| {
-            if a[lane].is_nan() {
-                yes[lane]
-            } else {
-                no[lane]
-            }
-        })
+        std::array::from_fn(|lane| if a[lane].is_nan() { yes[lane] } else { no[lane] })
     }
 
     #[inline(always)]
@@ -185,9 +173,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn power_of_two(self, a: I32) -> F32 {
-        map(a, |a| {
-            f32::from_bits((a.wrapping_add(127) << 23).cast_unsigned())
-        })
+        map(a, |a| f32::from_bits((a.wrapping_add(127) << 23).cast_unsigned()))
     }
 
     #[inline(always)]
