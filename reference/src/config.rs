@@ -1,7 +1,5 @@
 //! The shape of a llama model, from the metadata of its file; what the contract lacks is refused here.
 
-use std::collections::HashMap;
-
 use candle_core::quantized::gguf_file::Value;
 
 use crate::Error;
@@ -52,7 +50,8 @@ const NEUTRAL: [(&str, f64); 11] = [
     ("llama.residual_scale", 0.0),
 ];
 
-type Metadata = HashMap<String, Value>;
+#[expect(clippy::disallowed_types, reason = "candle's own type; nothing here walks through it")]
+type Metadata = std::collections::HashMap<String, Value>;
 
 impl Config {
     /// Reads the metadata. `vocabulary` is the row count of the embedding.

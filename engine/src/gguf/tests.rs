@@ -176,8 +176,8 @@ fn alignment_defects_are_named() {
 
 #[test]
 fn tensor_defects_are_named() {
-    let tensor =
-        |change: fn(&mut (Vec<u8>, Vec<u64>, u32, u64))| refused(|b| change(&mut b.tensors[0]));
+    type Tensor = (Vec<u8>, Vec<u64>, u32, u64);
+    let tensor = |change: fn(&mut Tensor)| refused(|b| change(&mut b.tensors[0]));
     let name = "tensor `token_embd.weight`";
     assert_eq!(tensor(|t| t.1 = vec![]), format!("{name} has 0 dimensions: 1 to 4 are allowed"));
     assert_eq!(

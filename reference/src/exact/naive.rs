@@ -46,7 +46,7 @@ pub(super) fn rms_norm(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
     }
     for h in [128, 64, 32, 16, 8, 4, 2, 1] {
         for l in 0..h {
-            s[l] = s[l] + s[l + h];
+            s[l] += s[l + h];
         }
     }
     let r = 1.0 / (s[0] / n as f32 + eps).sqrt();
@@ -95,7 +95,7 @@ fn float_product(kind: WeightType, row: &[u8], x: &[f32]) -> f32 {
     let w: Vec<f32> = w.collect();
     let mut y = 0.0_f32;
     for (w, x) in w.chunks(64).zip(x.chunks(64)) {
-        y = y + w.iter().zip(x).fold(0.0, |acc, (w, x)| w.mul_add(*x, acc));
+        y += w.iter().zip(x).fold(0.0, |acc, (w, x)| w.mul_add(*x, acc));
     }
     y
 }
@@ -112,7 +112,7 @@ fn quantised_product(kind: WeightType, activations: Activations, row: &[u8], x: 
             block.read(kind, bytes);
             acc = add_block(kind, activations, &block, x, acc);
         }
-        y = y + acc;
+        y += acc;
     }
     y
 }

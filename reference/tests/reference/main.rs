@@ -1,4 +1,5 @@
 //! The reference as a whole: on tiny models made here, and on SmolLM2 where it is in the cache.
+#![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod chunking;
 mod distance;
