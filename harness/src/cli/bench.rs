@@ -1,0 +1,207 @@
+//! `lockstep bench`: each part in a child process of this binary, then the table.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use reference::Mode;
+
+use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, positive};
+use super::sides::{self, Setup};
+use super::{EXIT_CODES, Failure, Format, run};
+use crate::bench::candle::Candle;
+use crate::bench::part::{Alone, Together, measure};
+use crate::bench::table::{Ratio, ratios, table};
+use crate::bench::{Measured, Part, Seconds, Work};
+use crate::model::Model;
+use crate::report::output::Output;
+use crate::sides::engine::EngineSide;
+use crate::sides::reference::ReferenceSide;
+
+const EXAMPLES: &str = "\
+Examples:
+  lockstep bench --model smollm2-135m-instruct --threads 2
+  lockstep bench --model smollm2-135m-instruct --repeat 5 --format json
+
+Each line of the table is measured in a process of its own, after one warm-up; figures are medians.";
+
+/// Measure both sides, apart and together, and candle beside them
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(super) struct BenchCommand {
+    /// A GGUF file, or a name `lockstep fetch` knows [default: the embedded model]
+    #[arg(long, value_name = "FILE|NAME")]
+    model: Option<String>,
+
+    /// Threads of each side [default: as many as the machine has]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    threads: Option<usize>,
+
+    /// How often each part is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = three)]
+    repeat: usize,
+
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = positive)]
+    prefill: usize,
+
+    /// Tokens one by one after the prompt
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    decode: usize,
+
+    /// Text for people, or one JSON object for programs
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
+
+    /// What a child process measures.
+    #[arg(long, hide = true, value_enum)]
+    part: Option<Part>,
+}
+
+/// A median of fewer is none.
+fn three(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        count if count >= 3 => Ok(count),
+        _ => Err("at least 3 are needed for a median".to_owned()),
+    }
+}
+
+/// The result for programs.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    lockstep: &'a str,
+    model: &'a str,
+    work: Work,
+    parts: &'a [Measured],
+    ratios: &'a [Ratio],
+}
+
+impl BenchCommand {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let model = Model::resolve(self.model.as_deref())?;
+        let work = Work {
+            threads: self.threads.unwrap_or_else(run::all_threads),
+            repeat: self.repeat,
+            prefill_tokens: self.prefill,
+            decode_tokens: self.decode,
+        };
+        let (needed, most) = (work.context_tokens(), model.context_tokens);
+        if needed > most {
+            let message = format!(
+                "--prefill {} and --decode {} need {needed} positions, the model has {most}",
+                work.prefill_tokens, work.decode_tokens
+            );
+            return Err(Failure::input(message).hint("lower --prefill or --decode"));
+        }
+        match self.part {
+            Some(part) => child(part, &model, &work),
+            None => self.parent(&model, &work),
+        }
+    }
+
+    fn parent(&self, model: &Model, work: &Work) -> Result<u8, Failure> {
+        let mut output = Output::new(io::stdout());
+        let mut parts = Vec::new();
+        for part in Part::ALL {
+            if self.format == Format::Terminal {
+                let _ = writeln!(io::stderr(), "measuring {}", part.name());
+            }
+            let seconds = self.spawn(part, work)?;
+            parts.push(Measured::new(part, work, seconds));
+        }
+        let ratios = ratios(&parts);
+        if self.format == Format::Json {
+            let report = Report {
+                lockstep: env!("CARGO_PKG_VERSION"),
+                model: &model.name,
+                work: *work,
+                parts: &parts,
+                ratios: &ratios,
+            };
+            serde_json::to_writer(&mut output, &report).map_err(io::Error::from)?;
+            writeln!(output)?;
+            return Ok(0);
+        }
+        writeln!(
+            output,
+            "{}, {} threads a side, prompt of {}, then {} one by one, median of {}",
+            model.name, work.threads, work.prefill_tokens, work.decode_tokens, work.repeat
+        )?;
+        writeln!(output, "{}", table(&parts))?;
+        for Ratio { name, value, goal } in &ratios {
+            writeln!(output, "{name:<48}  {value:>6.2}  (goal: {goal})")?;
+        }
+        Ok(0)
+    }
+
+    fn spawn(&self, part: Part, work: &Work) -> Result<Seconds, Failure> {
+        let failed = |words: String| {
+            Failure::input(format!("the measurement of {} failed: {words}", part.name()))
+        };
+        let binary = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+        let mut command = Command::new(binary);
+        command.args(["bench", "--part", part.name()]);
+        for (option, value) in [
+            ("--threads", work.threads),
+            ("--repeat", work.repeat),
+            ("--prefill", work.prefill_tokens),
+            ("--decode", work.decode_tokens),
+        ] {
+            command.args([option, &value.to_string()]);
+        }
+        if let Some(model) = &self.model {
+            command.args(["--model", model]);
+        }
+        // candle reads all three when it builds its products and its pools.
+        command.env_remove("CANDLE_DEQUANTIZE_ALL").env_remove("CANDLE_DEQUANTIZE_ALL_F16");
+        command.env("RAYON_NUM_THREADS", work.threads.to_string());
+        if part == Part::CandleDequantised {
+            command.env("CANDLE_DEQUANTIZE_ALL", "1");
+        }
+        let answer =
+            command.stderr(Stdio::piped()).output().map_err(|error| failed(error.to_string()))?;
+        if !answer.status.success() {
+            let words = String::from_utf8_lossy(&answer.stderr);
+            return Err(failed(words.trim().trim_start_matches("error: ").to_owned()));
+        }
+        serde_json::from_slice(&answer.stdout).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// Measures one part and prints its seconds.
+fn child(part: Part, model: &Model, work: &Work) -> Result<u8, Failure> {
+    let setup = Setup {
+        device: engine::DeviceChoice::Host,
+        activations: ActivationsChoice::default(),
+        kv: KvChoice::default(),
+        context_tokens: work.context_tokens(),
+        ubatch: 512,
+        threads: work.threads,
+    };
+    let vocabulary = model.vocabulary;
+    let reference = |mode: Mode| -> Result<Seconds, Failure> {
+        let side = ReferenceSide::load(&model.path, &setup.reference(mode))?;
+        Ok(measure(&mut Alone(side), work, vocabulary)?)
+    };
+    let seconds = match part {
+        Part::Engine => {
+            let side = EngineSide::load(&model.file, &setup.engine())?;
+            measure(&mut Alone(side), work, vocabulary)?
+        }
+        Part::Exact => reference(Mode::Exact)?,
+        Part::Stock => reference(Mode::Stock)?,
+        Part::Wide => reference(Mode::Wide)?,
+        Part::Candle | Part::CandleDequantised => Candle::load(&model.path)
+            .and_then(|mut candle| measure(&mut candle, work, vocabulary))
+            .map_err(|error| Failure::input(format!("candle: {error}")))?,
+        Part::Lockstep => {
+            let exact = ReferenceChoice::Exact;
+            let lanes = sides::load(&setup, exact, &model.file, &model.path)?;
+            measure(&mut Together(lanes), work, vocabulary)?
+        }
+    };
+    let mut output = Output::new(io::stdout());
+    serde_json::to_writer(&mut output, &seconds).map_err(io::Error::from)?;
+    writeln!(output)?;
+    Ok(0)
+}

@@ -1,0 +1,131 @@
+//! `lockstep inspect`: the facts of a GGUF file, before anybody loads it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use clap::Args;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use engine::gguf::{File, Value};
+
+use super::{EXIT_CODES, Failure};
+use crate::model::Model;
+use crate::report::output::Output;
+
+/// How much of a text is shown.
+const TEXT_COLUMNS: usize = 60;
+
+/// Show what a GGUF file has: metadata, tensors, sizes
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct InspectCommand {
+    /// A GGUF file, or a name `lockstep fetch` knows
+    #[arg(value_name = "FILE|NAME")]
+    model: String,
+
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+}
+
+impl InspectCommand {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let located = Model::locate(Some(&self.model))?;
+        let file = located.read()?;
+        let mut output = Output::new(io::stdout());
+        let bytes = file.size_bytes();
+        let (version, alignment) = (file.version(), file.alignment());
+        writeln!(output, "{}: GGUF {version}, {bytes} bytes, alignment {alignment}", located.name)?;
+        writeln!(output, "\n{}", metadata(&file))?;
+        writeln!(output, "\n{}", types(&file))?;
+        if self.tensors {
+            writeln!(output, "\n{}", tensors(&file))?;
+        }
+        match engine::Config::from_gguf(&file) {
+            Ok(_) => writeln!(output, "\nruns: yes")?,
+            Err(error) => writeln!(output, "\nruns: no, {error}")?,
+        }
+        Ok(0)
+    }
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table
+}
+
+fn metadata(file: &File) -> Table {
+    let mut table = plain();
+    for (key, value) in file.metadata() {
+        table.add_row([key.clone(), words(value)]);
+    }
+    table
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::U8(value) => value.to_string(),
+        Value::I8(value) => value.to_string(),
+        Value::U16(value) => value.to_string(),
+        Value::I16(value) => value.to_string(),
+        Value::U32(value) => value.to_string(),
+        Value::I32(value) => value.to_string(),
+        Value::F32(value) => value.to_string(),
+        Value::Bool(value) => value.to_string(),
+        Value::U64(value) => value.to_string(),
+        Value::I64(value) => value.to_string(),
+        Value::F64(value) => value.to_string(),
+        Value::Str(text) => short(text),
+        Value::Strings(values) => format!("{} strings", values.len()),
+        Value::I32s(values) => format!("{} int32", values.len()),
+        Value::F32s(values) => format!("{} float32", values.len()),
+        Value::Array { element, count } => format!("{count} {element}"),
+    }
+}
+
+fn short(text: &str) -> String {
+    let escaped = text.escape_debug().to_string();
+    if escaped.chars().count() <= TEXT_COLUMNS {
+        return format!("\"{escaped}\"");
+    }
+    let kept: String = escaped.chars().take(TEXT_COLUMNS).collect();
+    format!("\"{kept}…\" ({} bytes)", text.len())
+}
+
+fn types(file: &File) -> Table {
+    let mut sums: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for tensor in file.tensors() {
+        let sum = sums.entry(tensor.kind.name()).or_default();
+        sum.0 += 1;
+        sum.1 += tensor.size_bytes;
+    }
+    let mut table = plain();
+    table.set_header(["type", "tensors", "bytes"]);
+    for (kind, (count, bytes)) in sums {
+        table.add_row([kind.to_owned(), count.to_string(), bytes.to_string()]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn tensors(file: &File) -> Table {
+    let mut table = plain();
+    table.set_header(["tensor", "type", "dimensions", "offset", "bytes"]);
+    for tensor in file.tensors() {
+        let dimensions: Vec<String> = tensor.dimensions.iter().map(u64::to_string).collect();
+        table.add_row([
+            tensor.name.clone(),
+            tensor.kind.name().to_owned(),
+            dimensions.join(" x "),
+            tensor.offset_bytes.to_string(),
+            tensor.size_bytes.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

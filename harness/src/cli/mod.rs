@@ -1,0 +1,69 @@
+//! The command line: what can be asked for, and which exit code an answer has.
+
+mod bench;
+mod devices;
+mod failure;
+mod fetch;
+mod inspect;
+mod options;
+mod run;
+mod sides;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+pub use options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions};
+
+/// The exit codes, in every help text.
+const EXIT_CODES: &str = "\
+Exit codes: 0 agrees, 1 diverges, 2 bad input, 3 device, 4 nothing compared or inconclusive";
+
+/// What to try first, for somebody who asked for nothing.
+const FIRST_STEPS: &str = "\
+lockstep runs an engine and a reference on the same tokens, step by step,
+and names the first bit in which they differ.
+
+Try first:
+  lockstep run                              the embedded model, a few seconds
+  lockstep fetch smollm2-135m-instruct      a real model, 98 MB
+  lockstep run --model smollm2-135m-instruct --prompt \"Hi\" --max-tokens 16
+  lockstep --help                           everything else";
+
+/// Runs an engine and a reference on the same tokens and names the first bit that differs.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunCommand),
+    Fetch(fetch::FetchCommand),
+    Inspect(inspect::InspectCommand),
+    Devices(devices::DevicesCommand),
+    Bench(bench::BenchCommand),
+}
+
+/// Reads the arguments of this process and does what they say; the exit code is the answer.
+pub fn execute() -> Result<u8, Failure> {
+    match Arguments::parse().command {
+        None => Err(Failure::first_steps(FIRST_STEPS)),
+        Some(Command::Run(command)) => command.execute(),
+        Some(Command::Fetch(command)) => command.execute(),
+        Some(Command::Inspect(command)) => command.execute(),
+        Some(Command::Devices(command)) => command.execute(),
+        Some(Command::Bench(command)) => command.execute(),
+    }
+}
+
+/// Whether the next line is for people or for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned text.
+    #[default]
+    Terminal,
+    /// JSON lines.
+    Json,
+}

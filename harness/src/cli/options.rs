@@ -1,0 +1,140 @@
+//! The options that `run` shares with every command that runs both sides.
+
+#![expect(clippy::doc_markdown, reason = "these comments are the help on a terminal")]
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use engine::DeviceChoice;
+
+use super::Format;
+use crate::run::Drive;
+use crate::sides::TapLevel;
+
+/// Which arithmetic judges the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceChoice {
+    /// The contract: equal bits
+    #[default]
+    Exact,
+    /// candle's floats: distances, measured against f64 as well
+    Stock,
+    /// f64: distances, with candle's floats as the measure
+    Wide,
+}
+
+/// Digits of an activation in products with quantised weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ActivationsChoice {
+    /// Three
+    #[default]
+    I24,
+    /// Two
+    I16,
+    /// One
+    I8,
+}
+
+/// Type of the cache of keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KvChoice {
+    /// Four bytes a value
+    #[default]
+    F32,
+    /// Two bytes a value
+    F16,
+}
+
+/// What both sides run on, and how.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// A GGUF file, or a name `lockstep fetch` knows [default: the embedded model]
+    #[arg(long, value_name = "FILE|NAME")]
+    pub model: Option<String>,
+
+    /// The text to begin with [default: "The capital of France is"]
+    #[arg(long, value_name = "TEXT", group = "text")]
+    pub prompt: Option<String>,
+
+    /// A file with the text to begin with
+    #[arg(long, value_name = "FILE", group = "text")]
+    pub prompt_file: Option<PathBuf>,
+
+    /// Token ids to begin with, for a model without a tokeniser
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "text")]
+    pub tokens: Option<Vec<u32>>,
+
+    /// How many tokens to generate: this many steps are compared, the prompt's last token is one
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
+    pub max_tokens: usize,
+
+    /// Choose the largest logit, the lower id among equals; there is no other way to choose
+    #[arg(long)]
+    pub greedy: bool,
+
+    /// Go on after the token that ends a text
+    #[arg(long)]
+    pub past_end: bool,
+
+    /// Where the engine runs: auto, host, hip[:N], cuda[:N]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// What the engine is compared with
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub reference: ReferenceChoice,
+
+    /// Fixed point of the activations in products with quantised weights
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t)]
+    pub activations: ActivationsChoice,
+
+    /// Type of the cache of keys and values
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t)]
+    pub kv: KvChoice,
+
+    /// Whose largest logit is the next token of both sides
+    #[arg(long, value_name = "SIDE", value_enum, default_value_t)]
+    pub drive: Drive,
+
+    /// The most tokens of a prompt that a side runs at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
+    pub ubatch: usize,
+
+    /// How many positions the cache has [default: what the run needs]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub context_tokens: Option<usize>,
+
+    /// What is compared besides the last token's hidden state and logits
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub tap: TapLevel,
+
+    /// Threads of each side [default: as many as the machine has]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub threads: Option<usize>,
+
+    /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Text for people, or JSON lines for programs
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Print the verdict only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// A count of at least one.
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("a whole number is needed".to_owned()),
+    }
+}
+
+/// The word of a choice, as it is written on the command line.
+pub(super) fn word(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

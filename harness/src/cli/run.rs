@@ -1,0 +1,210 @@
+//! `lockstep run`: everything is checked before a side is loaded, then the run says what it finds.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+
+use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions, word};
+use super::sides::{self, Setup};
+use super::{EXIT_CODES, Failure, Format};
+use crate::event::Display;
+use crate::identity::{ModelIdentity, OptionsIdentity, RunIdentity};
+use crate::model::{Model, Prompt};
+use crate::report::files::{FilesDisplay, Folder};
+use crate::report::json::JsonDisplay;
+use crate::report::output::Output;
+use crate::report::progress::ProgressDisplay;
+use crate::report::terminal::TerminalDisplay;
+use crate::run::{self, Lanes, Plan};
+use crate::sides::TapLevel;
+
+/// The prompt of a run that was given none.
+const DEFAULT_PROMPT: &str = "The capital of France is";
+
+const EXAMPLES: &str = "\
+Examples:
+  lockstep run
+  lockstep run --model smollm2-135m-instruct --prompt \"Hi\" --max-tokens 16 --out out
+  lockstep run --model model.gguf --tokens 1,2,3 --tap op
+  lockstep run --model smollm2-135m-instruct --reference wide
+
+The engine and `exact` have to agree in every bit. Against `wide` and `stock` the engine may be
+three and four times as far away as candle's floats are from f64; both distances are printed.
+The run ends at the model's end-of-text token unless --past-end is given.";
+
+/// Run both sides in lockstep and compare every step
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(super) struct RunCommand {
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+impl RunCommand {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let options = self.options;
+        check(&options)?;
+        let model = Model::resolve(options.model.as_deref())?;
+        let prompt_ids = prompt(&options, &model)?;
+        let context_tokens = context(&options, &model, prompt_ids.len())?;
+        let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
+        let threads = options.threads.unwrap_or_else(all_threads);
+        let setup = Setup::new(&options, context_tokens, threads);
+        let mut lanes = sides::load(&setup, options.reference, &model.file, &model.path)?;
+        let identity = identity(&options, &setup, &model, &lanes)?;
+        let mut displays = displays(&options, folder)?;
+        let plan = Plan {
+            prompt_ids,
+            max_tokens: options.max_tokens,
+            drive: options.drive,
+            level: options.tap,
+            ubatch: options.ubatch,
+            end_ids: model.end_ids(),
+            prefill_decode: true,
+            past_end: options.past_end,
+            text: &|id| model.text(id),
+            decode: &|ids| model.decode(ids),
+        };
+        let interrupted = watch_interrupts();
+        let outcome = run::run(&plan, &mut lanes, identity, &interrupted, &mut displays)?;
+        Ok(outcome.exit_code())
+    }
+}
+
+pub(super) fn all_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What the options say against each other.
+fn check(options: &RunOptions) -> Result<(), Failure> {
+    let reference = word(options.reference);
+    if options.reference == ReferenceChoice::Exact {
+        return Ok(());
+    }
+    if options.tap != TapLevel::Readout {
+        let tap = word(options.tap);
+        return Err(Failure::input(format!(
+            "--tap {tap} needs --reference exact: {reference} is judged at the readout only"
+        ))
+        .hint("leave --tap away, or compare bits with --reference exact"));
+    }
+    if options.activations != ActivationsChoice::I24 {
+        let activations = word(options.activations);
+        return Err(Failure::input(format!(
+            "--activations {activations} has no limit against {reference}, only i24 has"
+        ))
+        .hint("compare bits with --reference exact, or leave --activations away"));
+    }
+    if options.kv != KvChoice::F32 {
+        return Err(Failure::input(format!(
+            "--kv f16 has no limit against {reference}, whose cache is not narrowed"
+        ))
+        .hint("compare bits with --reference exact, or leave --kv away"));
+    }
+    Ok(())
+}
+
+fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
+    if let Some(ids) = &options.tokens {
+        return Ok(model.ids(Prompt::Ids(ids))?);
+    }
+    if let Some(path) = &options.prompt_file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::input(format!("cannot read the prompt from {}: {error}", path.display()))
+                .hint("give --prompt-file a text file in UTF-8")
+        })?;
+        return Ok(model.ids(Prompt::Text(&text))?);
+    }
+    Ok(model.ids(Prompt::Text(options.prompt.as_deref().unwrap_or(DEFAULT_PROMPT)))?)
+}
+
+/// How many positions the cache gets. Everything the run may need is there before it begins.
+fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, Failure> {
+    let most = model.context_tokens;
+    let needed = prompt + options.max_tokens;
+    let context = options.context_tokens.unwrap_or_else(|| needed.min(most));
+    if context > most {
+        return Err(Failure::input(format!(
+            "--context-tokens {context} is more than the {most} positions of the model"
+        ))
+        .hint(format!("give --context-tokens at most {most}")));
+    }
+    if needed > context {
+        let steps = options.max_tokens;
+        return Err(Failure::input(format!(
+            "the prompt's {prompt} tokens and --max-tokens {steps} need {needed} positions, \
+             the context has {context}"
+        ))
+        .hint(if context < most {
+            format!("raise --context-tokens (the model allows {most}), or shorten the run")
+        } else {
+            "shorten the prompt, or lower --max-tokens".to_owned()
+        }));
+    }
+    Ok(context)
+}
+
+fn identity(
+    options: &RunOptions,
+    setup: &Setup,
+    model: &Model,
+    lanes: &Lanes,
+) -> Result<RunIdentity, Failure> {
+    let identity = ModelIdentity::of_file(model.name.clone(), &model.path).map_err(|error| {
+        Failure::input(format!("cannot read the model {}: {error}", model.name))
+    })?;
+    Ok(RunIdentity {
+        lockstep: env!("CARGO_PKG_VERSION"),
+        model: identity,
+        engine: lanes.engine.identity().clone(),
+        references: lanes.references().iter().map(|lane| lane.identity().clone()).collect(),
+        options: OptionsIdentity {
+            device: options.device.to_string(),
+            reference: word(options.reference),
+            activations: word(options.activations),
+            kv: word(options.kv),
+            drive: word(options.drive),
+            ubatch: setup.ubatch,
+            context_tokens: setup.context_tokens,
+            tap: options.tap,
+            threads: setup.threads,
+            max_tokens: options.max_tokens,
+            past_end: options.past_end,
+        },
+    })
+}
+
+fn displays(
+    options: &RunOptions,
+    folder: Option<Folder>,
+) -> Result<Vec<Box<dyn Display>>, Failure> {
+    let progress = ProgressDisplay::new(options.quiet);
+    let output = Output::new(io::stdout());
+    let mut displays: Vec<Box<dyn Display>> = Vec::new();
+    // Files first: what is on the screen is on the disk.
+    if let Some(folder) = folder {
+        displays.push(Box::new(FilesDisplay::new(folder)?));
+    }
+    displays.push(match options.format {
+        Format::Terminal => Box::new(TerminalDisplay::new(output, progress.bar(), options.quiet)),
+        Format::Json => Box::new(JsonDisplay::new(output)),
+    });
+    displays.push(Box::new(progress));
+    Ok(displays)
+}
+
+/// The first Ctrl-C lets the step end and the files be written; the second ends the process.
+fn watch_interrupts() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let watch = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    };
+    // Without a handler Ctrl-C ends the process, and the lines written so far are there.
+    let _ = ctrlc::set_handler(watch);
+    interrupted
+}

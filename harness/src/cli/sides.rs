@@ -1,0 +1,117 @@
+//! From options to sides: what each is loaded with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::gguf::File;
+use reference::Mode;
+
+use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions};
+use crate::compare::triangle::Judge;
+use crate::run::lane::{Loader, Loading};
+use crate::run::{Lanes, References};
+use crate::sides::SideError;
+use crate::sides::engine::{EngineSide, NAME};
+use crate::sides::reference::ReferenceSide;
+
+/// What both sides are loaded with.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) device: engine::DeviceChoice,
+    pub(super) activations: ActivationsChoice,
+    pub(super) kv: KvChoice,
+    pub(super) context_tokens: usize,
+    pub(super) ubatch: usize,
+    pub(super) threads: usize,
+}
+
+impl Setup {
+    /// The options of a run whose context is known.
+    pub(super) fn new(options: &RunOptions, context_tokens: usize, threads: usize) -> Self {
+        Self {
+            device: options.device,
+            activations: options.activations,
+            kv: options.kv,
+            context_tokens,
+            ubatch: options.ubatch,
+            threads,
+        }
+    }
+
+    /// For the engine.
+    pub(super) fn engine(&self) -> engine::Options {
+        engine::Options {
+            device: self.device,
+            activations: match self.activations {
+                ActivationsChoice::I24 => engine::Activations::I24,
+                ActivationsChoice::I16 => engine::Activations::I16,
+                ActivationsChoice::I8 => engine::Activations::I8,
+            },
+            kv: match self.kv {
+                KvChoice::F32 => engine::KvType::F32,
+                KvChoice::F16 => engine::KvType::F16,
+            },
+            context_tokens: self.context_tokens,
+            ubatch: self.ubatch,
+            threads: self.threads,
+            host_build: None,
+        }
+    }
+
+    /// For the reference in a mode.
+    pub(super) fn reference(&self, mode: Mode) -> reference::Options {
+        reference::Options {
+            mode,
+            activations: match self.activations {
+                ActivationsChoice::I24 => reference::Activations::I24,
+                ActivationsChoice::I16 => reference::Activations::I16,
+                ActivationsChoice::I8 => reference::Activations::I8,
+            },
+            kv: match self.kv {
+                KvChoice::F32 => reference::KvType::F32,
+                KvChoice::F16 => reference::KvType::F16,
+            },
+            context_tokens: self.context_tokens,
+            ubatch: self.ubatch,
+            threads: self.threads,
+            simd: true,
+        }
+    }
+}
+
+/// Loads all sides of a run at the same time.
+pub(super) fn load(
+    setup: &Setup,
+    reference: ReferenceChoice,
+    file: &Arc<File>,
+    path: &Path,
+) -> Result<Lanes, SideError> {
+    let engine = Loading::start(NAME, engine_loader(setup, file));
+    let start = |mode: Mode| Loading::start(mode.name(), reference_loader(setup, mode, path));
+    match reference {
+        ReferenceChoice::Exact => {
+            let reference = start(Mode::Exact);
+            Ok(Lanes { engine: engine.wait()?, references: References::Exact(reference.wait()?) })
+        }
+        ReferenceChoice::Stock | ReferenceChoice::Wide => {
+            let (stock, wide) = (start(Mode::Stock), start(Mode::Wide));
+            let judge = match reference {
+                ReferenceChoice::Stock => Judge::Stock,
+                _ => Judge::Wide,
+            };
+            let engine = engine.wait()?;
+            let (stock, wide) = (stock.wait()?, wide.wait()?);
+            Ok(Lanes { engine, references: References::Triangle { stock, wide, judge } })
+        }
+    }
+}
+
+fn engine_loader(setup: &Setup, file: &Arc<File>) -> Loader {
+    let (options, file) = (setup.engine(), Arc::clone(file));
+    Box::new(move || Ok(Box::new(EngineSide::load(&file, &options)?)))
+}
+
+fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {
+    let (options, path): (_, PathBuf) = (setup.reference(mode), path.to_path_buf());
+    Box::new(move || Ok(Box::new(ReferenceSide::load(&path, &options)?)))
+}

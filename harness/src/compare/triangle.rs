@@ -1,0 +1,243 @@
+//! Three voices at one step: how far the engine and `stock` are from `wide`, and whether that is allowed.
+
+use serde::{Serialize, Serializer};
+
+use super::limits::{RULE_OF_THREE, TOP1_GAP, TRIANGLE};
+use super::{Difference, Divergence, Place, Verdict};
+use crate::landscape::Landscape;
+use crate::number::Number;
+use crate::sides::Row;
+
+fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    Number::F64(*value).serialize(serializer)
+}
+
+/// How far one readout is from another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Distance {
+    /// `|a - b| / |b|` of the hidden states, in the Euclidean norm.
+    #[serde(serialize_with = "number")]
+    pub hidden_relative: f64,
+    /// The same of the logits.
+    #[serde(serialize_with = "number")]
+    pub logits_relative: f64,
+    /// The largest difference of a logit.
+    #[serde(serialize_with = "number")]
+    pub logits_abs_max: f64,
+}
+
+/// The two rows of a readout.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// The hidden state.
+    pub hidden: &'a Row,
+    /// The logits.
+    pub logits: &'a Row,
+}
+
+/// How far `of` is from `from`. Rows of two lengths are infinitely far apart; NaN stays NaN.
+pub fn distance(of: Rows<'_>, from: Rows<'_>) -> Distance {
+    let (hidden_relative, _) = row_distance(of.hidden, from.hidden);
+    let (logits_relative, logits_abs_max) = row_distance(of.logits, from.logits);
+    Distance { hidden_relative, logits_relative, logits_abs_max }
+}
+
+fn row_distance(of: &Row, from: &Row) -> (f64, f64) {
+    if of.len() != from.len() {
+        return (f64::INFINITY, f64::INFINITY);
+    }
+    let (mut squares, mut norm, mut largest) = (0.0, 0.0, 0.0_f64);
+    for (one, two) in of.to_f64().iter().zip(from.to_f64()) {
+        let difference = (one - two).abs();
+        squares += difference * difference;
+        norm += two * two;
+        // Not `max`, which would lose a NaN.
+        if difference.is_nan() || difference > largest {
+            largest = difference;
+        }
+    }
+    let relative = if squares == 0.0 { 0.0 } else { (squares / norm).sqrt() };
+    (relative, largest)
+}
+
+/// Which of the two references is the judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// f64: the rule of three.
+    Wide,
+    /// candle's floats: the triangle.
+    Stock,
+}
+
+/// The distances of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Triangle {
+    /// The engine from `wide`.
+    pub engine_from_wide: Distance,
+    /// `stock` from `wide`: the measure of what is allowed.
+    pub stock_from_wide: Distance,
+    /// The engine from `stock`.
+    pub engine_from_stock: Distance,
+    /// Hidden state: engine from `wide` over `stock` from `wide`.
+    #[serde(serialize_with = "number")]
+    pub hidden_ratio: f64,
+    /// Logits: the same.
+    #[serde(serialize_with = "number")]
+    pub logits_ratio: f64,
+}
+
+impl Triangle {
+    /// Measures all three.
+    pub fn measure(engine: Rows<'_>, stock: Rows<'_>, wide: Rows<'_>) -> Self {
+        let engine_from_wide = distance(engine, wide);
+        let stock_from_wide = distance(stock, wide);
+        Self {
+            engine_from_wide,
+            stock_from_wide,
+            engine_from_stock: distance(engine, stock),
+            hidden_ratio: ratio(engine_from_wide.hidden_relative, stock_from_wide.hidden_relative),
+            logits_ratio: ratio(engine_from_wide.logits_relative, stock_from_wide.logits_relative),
+        }
+    }
+
+    /// Whether the distances and the top tokens are allowed. `place` names the readout; the
+    /// landscapes are the engine's and the judge's.
+    pub fn verdict(
+        &self,
+        judge: Judge,
+        place: &Place,
+        engine: &Landscape,
+        reference: &Landscape,
+    ) -> Verdict {
+        let (measured, factor) = match judge {
+            Judge::Wide => (self.engine_from_wide, RULE_OF_THREE),
+            Judge::Stock => (self.engine_from_stock, TRIANGLE),
+        };
+        let allowed = self.stock_from_wide;
+        let checks = [
+            (
+                "relative distance of the hidden state",
+                measured.hidden_relative,
+                factor * allowed.hidden_relative,
+            ),
+            (
+                "relative distance of the logits",
+                measured.logits_relative,
+                factor * allowed.logits_relative,
+            ),
+        ];
+        for (quantity, distance, limit) in checks {
+            // Stated so that NaN is not within the limit.
+            let within = distance <= limit;
+            if !within {
+                let (distance, limit) = (Number::F64(distance), Number::F64(limit));
+                return diverges(Difference::Distance { quantity, distance, limit }, place);
+            }
+        }
+        let limit = TOP1_GAP * factor * allowed.logits_abs_max;
+        let (Some(expected), Some(gap)) = (reference.top1(), reference.gap) else {
+            return Verdict::Agrees;
+        };
+        let actual_id = engine.top1().map(|logit| logit.id);
+        let may_change = gap.to_f64() <= limit;
+        if actual_id == Some(expected.id) || may_change {
+            return Verdict::Agrees;
+        }
+        let (expected_id, limit) = (expected.id, Number::F64(limit));
+        diverges(Difference::Top1 { expected_id, actual_id, gap, limit }, place)
+    }
+}
+
+fn ratio(of: f64, to: f64) -> f64 {
+    // Equal to wide in every bit on both sides is as good as can be, and no 0/0.
+    if of == 0.0 && to == 0.0 { 0.0 } else { of / to }
+}
+
+fn diverges(difference: Difference, place: &Place) -> Verdict {
+    Verdict::Diverges(Box::new(Divergence {
+        difference,
+        place: place.clone(),
+        element: None,
+        differing_count: 0,
+        elements_count: 0,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::{Key, Phase};
+
+    fn place() -> Place {
+        let key = Key { token_id: 1, position: 2, layer: None, tap: "logits".into() };
+        Place { key, step: 0, phase: Phase::PrefillLast }
+    }
+
+    /// The verdict when engine and stock are off by these factors of 1e-6 in one logit.
+    fn judge(judge: Judge, engine: f64, stock: f64) -> Verdict {
+        let wide = vec![1.0, 3.0, 2.0];
+        let moved = |by: f64| {
+            let mut row = wide.clone();
+            row[0] += by * 1e-6;
+            Row::F64(row)
+        };
+        let (engine, stock, wide) = (moved(engine), moved(stock), Row::F64(wide.clone()));
+        let triangle = Triangle::measure(
+            Rows { hidden: &engine, logits: &engine },
+            Rows { hidden: &stock, logits: &stock },
+            Rows { hidden: &wide, logits: &wide },
+        );
+        let reference = if judge == Judge::Wide { &wide } else { &stock };
+        triangle.verdict(judge, &place(), &Landscape::of(&engine), &Landscape::of(reference))
+    }
+
+    #[test]
+    fn the_rule_of_three_has_two_sides() {
+        assert!(matches!(judge(Judge::Wide, 2.9, 1.0), Verdict::Agrees));
+        assert!(matches!(judge(Judge::Wide, 3.1, 1.0), Verdict::Diverges(_)));
+        assert!(matches!(judge(Judge::Wide, 0.0, 0.0), Verdict::Agrees));
+        assert!(matches!(judge(Judge::Wide, 0.1, 0.0), Verdict::Diverges(_)));
+    }
+
+    #[test]
+    fn the_triangle_has_two_sides() {
+        assert!(matches!(judge(Judge::Stock, -2.9, 1.0), Verdict::Agrees));
+        assert!(matches!(judge(Judge::Stock, -3.1, 1.0), Verdict::Diverges(_)));
+    }
+
+    #[test]
+    fn nan_is_within_no_limit() {
+        for at in [Judge::Wide, Judge::Stock] {
+            assert!(matches!(judge(at, f64::NAN, 1.0), Verdict::Diverges(_)));
+            assert!(matches!(judge(at, 1.0, f64::NAN), Verdict::Diverges(_)));
+            assert!(matches!(judge(at, f64::INFINITY, 1.0), Verdict::Diverges(_)));
+        }
+    }
+
+    #[test]
+    fn the_top_may_change_only_in_a_narrow_gap() {
+        let rows = |logits: &[f64]| Row::F64(logits.to_vec());
+        let hidden = Row::F64(vec![1.0]);
+        let case = |engine: Row, stock: Row, wide: Row| {
+            let triangle = Triangle::measure(
+                Rows { hidden: &hidden, logits: &engine },
+                Rows { hidden: &hidden, logits: &stock },
+                Rows { hidden: &hidden, logits: &wide },
+            );
+            let (engine, wide) = (Landscape::of(&engine), Landscape::of(&wide));
+            triangle.verdict(Judge::Wide, &place(), &engine, &wide)
+        };
+        // Many small errors of stock allow one large error of the engine in the L2 norm.
+        let stock: Vec<f64> = [3.0, 2.0].into_iter().chain(vec![0.1; 98]).collect();
+        let wide: Vec<f64> = [3.0, 2.0].into_iter().chain(vec![0.0; 98]).collect();
+        let mut engine = wide.clone();
+        engine[1] += 1.2;
+        let verdict = case(rows(&engine), rows(&stock), rows(&wide));
+        let Verdict::Diverges(found) = verdict else { panic!("the top changed: {verdict:?}") };
+        assert!(matches!(found.difference, Difference::Top1 { expected_id: 0, .. }));
+        let narrow: Vec<f64> = [3.0, 2.9].into_iter().chain(vec![0.0; 98]).collect();
+        let mut engine = narrow.clone();
+        engine[1] += 0.2;
+        assert!(matches!(case(rows(&engine), rows(&stock), rows(&narrow)), Verdict::Agrees));
+    }
+}

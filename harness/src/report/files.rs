@@ -1,0 +1,202 @@
+//! The folder of a run: lines that are there after a kill, and a verdict that is whole or absent.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::record::{IdentityLine, LandscapeLine, ReadoutLine, VerdictFile};
+use crate::event::{Display, Event, Start};
+
+/// The files of a run before this one, which must not stand beside the lines of this one.
+const VERDICT: &str = "verdict.json";
+
+/// Why a folder cannot take a run's files.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It cannot be made.
+    #[error("cannot create the folder {}: {source}", path.display())]
+    Create {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing can be written there.
+    #[error("cannot write into {}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A folder that has been tried out. Dropped before the first event, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    created: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Creates the folder where there is none, and writes a file there once.
+    pub fn prepare(path: &Path) -> Result<Self, FolderError> {
+        let missing = path.ancestors().take_while(|folder| {
+            !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err()
+        });
+        let created = missing.map(Path::to_path_buf).collect();
+        let folder = Self { path: path.to_path_buf(), created };
+        fs::create_dir_all(path)
+            .map_err(|source| FolderError::Create { path: path.to_path_buf(), source })?;
+        tempfile::NamedTempFile::new_in(path)
+            .and_then(|mut file| file.write_all(b"lockstep"))
+            .map_err(|source| FolderError::Write { path: path.to_path_buf(), source })?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Innermost first; only folders made by `prepare`, and only while they are empty.
+        for folder in &self.created {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Writes the files of a run.
+pub struct FilesDisplay {
+    folder: Folder,
+    readout: Lines,
+    prefill_decode: Lines,
+    landscape: Lines,
+    start: Option<Start>,
+}
+
+impl FilesDisplay {
+    /// Begins the files in a folder; a verdict of an earlier run goes.
+    pub fn new(folder: Folder) -> io::Result<Self> {
+        match fs::remove_file(folder.path.join(VERDICT)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let lines = |name: &str| Lines::create(&folder.path.join(name));
+        Ok(Self {
+            readout: lines("readout.jsonl")?,
+            prefill_decode: lines("prefill_decode.jsonl")?,
+            landscape: lines("landscape.jsonl")?,
+            start: None,
+            folder,
+        })
+    }
+
+    fn verdict(&self, verdict: &VerdictFile<'_>) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder.path)?;
+        serde_json::to_writer_pretty(&mut file, verdict)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        let file = file.persist(self.folder.path.join(VERDICT)).map_err(|error| error.error)?;
+        readable(&file)
+    }
+}
+
+/// Temporary files are private; a verdict is for everybody who may read the lines.
+#[cfg(unix)]
+fn readable(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+impl Display for FilesDisplay {
+    fn show(&mut self, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Started(start) => {
+                self.start = Some(start.clone());
+                let line = IdentityLine { identity: &start.identity };
+                self.readout.write(&line)?;
+                self.prefill_decode.write(&line)?;
+                self.landscape.write(&line)
+            }
+            Event::Step(step) => {
+                for side in &step.sides {
+                    self.readout.write(&ReadoutLine::of_step(step, side))?;
+                    self.landscape.write(&LandscapeLine::of(step, side))?;
+                    if step.step == 0 {
+                        self.prefill_decode.write(&ReadoutLine::of_baseline(step, side))?;
+                    }
+                }
+                Ok(())
+            }
+            Event::Chunking(chunking) => {
+                self.prefill_decode.write(&ReadoutLine::of_chunking(chunking))
+            }
+            Event::Progress(_) => Ok(()),
+            Event::Finished(outcome) => match self.start.take() {
+                Some(start) => self.verdict(&VerdictFile::of(&start, outcome)),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// A file of JSON lines; each stands on the disk before the next is made.
+struct Lines {
+    file: File,
+}
+
+impl Lines {
+    fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::create(path)? })
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        // One call a line: a killed run ends with a whole line.
+        self.file.write_all(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_only_tried_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("one/two");
+        drop(Folder::prepare(&path).unwrap());
+        assert!(!root.path().join("one").exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_there_stays() {
+        let root = tempfile::tempdir().unwrap();
+        drop(Folder::prepare(root.path()).unwrap());
+        assert!(root.path().exists());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Folder::prepare(&file.path().join("out")).unwrap_err();
+        assert!(matches!(error, FolderError::Create { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_verdict_of_an_earlier_run_goes() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(VERDICT), "{}").unwrap();
+        let files = FilesDisplay::new(Folder::prepare(root.path()).unwrap()).unwrap();
+        assert!(!root.path().join(VERDICT).exists());
+        drop(files);
+    }
+}

@@ -1,0 +1,8 @@
+//! Displays: what a run's events look like on a terminal, as JSON lines, and in files.
+
+pub mod files;
+pub mod json;
+pub mod output;
+pub mod progress;
+pub mod record;
+pub mod terminal;

@@ -1,0 +1,389 @@
+//! One side in its own thread, fed through channels, so that both sides step at the same time.
+//!
+//! **Invariant:** a panic inside a side ends as an error here; nothing waits for it forever.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::compare::Key;
+use crate::compare::sequence::Record;
+use crate::compare::triangle::Rows;
+use crate::number::Hash;
+use crate::sides::{
+    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values, Watcher,
+};
+
+/// How many taps wait between a side and the comparison: enough to keep both busy, few enough
+/// that a prompt of any length fits into memory.
+const TAPS_IN_FLIGHT: usize = 8;
+
+/// What a readout brought, with the side's own hashes.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Rows and places.
+    pub readout: Readout,
+    /// The token at the readout's position.
+    pub token_id: u32,
+    /// Of the hidden state; f64 rows have none.
+    pub hidden_hash: Option<Hash>,
+    /// Of the logits.
+    pub logits_hash: Option<Hash>,
+    /// Copies since the side was loaded.
+    pub copies: Option<Copies>,
+    /// How long the side took.
+    pub duration_seconds: f64,
+}
+
+impl Reading {
+    /// The hidden state as a record.
+    pub fn hidden(&self) -> Record {
+        self.record("final_norm", &self.readout.hidden, self.hidden_hash)
+    }
+
+    /// The logits as a record.
+    pub fn logits(&self) -> Record {
+        self.record("logits", &self.readout.logits, self.logits_hash)
+    }
+
+    /// Both rows, for distances.
+    pub fn rows(&self) -> Rows<'_> {
+        Rows { hidden: &self.readout.hidden, logits: &self.readout.logits }
+    }
+
+    fn record(&self, tap: &'static str, row: &Row, hash: Option<Hash>) -> Record {
+        Record { key: self.key(tap), row: row.clone(), hash }
+    }
+
+    /// What a row of this readout is paired on.
+    pub fn key(&self, tap: &'static str) -> Key {
+        let position = self.readout.position;
+        Key { token_id: self.token_id, position, layer: None, tap: tap.into() }
+    }
+}
+
+/// Loads a side inside its thread.
+pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Side>, SideError> + Send>;
+
+enum Request {
+    Reset,
+    Forward { tokens: Vec<u32>, level: TapLevel },
+    Replay { tokens: Vec<u32>, piece_tokens: usize },
+}
+
+enum Message {
+    Taps(Vec<Record>),
+    Done(Box<Result<Reading, SideError>>),
+}
+
+/// A side that has been loaded and waits for tokens.
+pub struct Lane {
+    name: &'static str,
+    identity: SideIdentity,
+    requests: Option<Sender<Request>>,
+    messages: Receiver<Message>,
+    buffer: VecDeque<Record>,
+    done: Option<Result<Reading, SideError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A lane whose side is still loading.
+pub struct Loading {
+    lane: Lane,
+    loaded: Receiver<Result<SideIdentity, SideError>>,
+}
+
+impl Loading {
+    /// Starts a thread that loads a side.
+    pub fn start(name: &'static str, load: Loader) -> Self {
+        let (requests, inbox) = channel();
+        let (outbox, messages) = sync_channel(TAPS_IN_FLIGHT);
+        let (announce, loaded) = channel();
+        let work = move || {
+            let side = match guard(name, load).and_then(|side| side) {
+                Ok(side) => side,
+                Err(error) => return drop(announce.send(Err(error))),
+            };
+            if announce.send(Ok(side.identity())).is_ok() {
+                serve(name, side, &inbox, &outbox);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("lockstep {name}"))
+            .spawn(work)
+            .expect("the system has no thread for a side");
+        let identity = SideIdentity {
+            implementation: name.to_owned(),
+            device: String::new(),
+            build: String::new(),
+        };
+        let lane = Lane {
+            name,
+            identity,
+            requests: Some(requests),
+            messages,
+            buffer: VecDeque::new(),
+            done: None,
+            thread: Some(thread),
+        };
+        Self { lane, loaded }
+    }
+
+    /// Waits until the side is there.
+    pub fn wait(mut self) -> Result<Lane, SideError> {
+        self.lane.identity = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)))?;
+        Ok(self.lane)
+    }
+}
+
+impl Lane {
+    /// The word for this side in tables and files.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Who the side is.
+    pub fn identity(&self) -> &SideIdentity {
+        &self.identity
+    }
+
+    /// Begins to run tokens after those already there.
+    pub fn forward(&mut self, tokens: &[u32], level: TapLevel) {
+        self.request(Request::Forward { tokens: tokens.to_vec(), level });
+    }
+
+    /// Forgets the sequence before the next call.
+    pub fn reset(&mut self) {
+        self.request(Request::Reset);
+    }
+
+    /// Begins to run tokens from an empty sequence, in calls of at most `piece_tokens`.
+    pub fn replay(&mut self, tokens: &[u32], piece_tokens: usize) {
+        assert!(piece_tokens > 0, "a piece has at least one token");
+        self.request(Request::Replay { tokens: tokens.to_vec(), piece_tokens });
+    }
+
+    /// The next tap of the running call, row by row; `None` when the call has ended.
+    pub fn next_record(&mut self) -> Option<Record> {
+        while self.buffer.is_empty() && self.done.is_none() {
+            match self.messages.recv() {
+                Ok(Message::Taps(records)) => self.buffer.extend(records),
+                Ok(Message::Done(reading)) => self.done = Some(*reading),
+                Err(_) => self.done = Some(Err(gone(self.name))),
+            }
+        }
+        self.buffer.pop_front()
+    }
+
+    /// The end of the running call. Taps nobody asked for are let go.
+    pub fn finish(&mut self) -> Result<Reading, SideError> {
+        while self.next_record().is_some() {}
+        self.done.take().unwrap_or_else(|| Err(gone(self.name)))
+    }
+
+    fn request(&mut self, request: Request) {
+        self.done = None;
+        // A send that fails shows when the answer does not come.
+        let _ = self.requests.as_ref().map(|requests| requests.send(request));
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // The thread ends when its inbox is closed and nobody stands in its outbox.
+        self.requests = None;
+        while self.messages.recv().is_ok() {}
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn gone(side: &'static str) -> SideError {
+    SideError::Panicked { side, message: "its thread has ended".to_owned() }
+}
+
+fn serve(
+    name: &'static str,
+    mut side: Box<dyn Side>,
+    inbox: &Receiver<Request>,
+    outbox: &SyncSender<Message>,
+) {
+    let mut sequence = Vec::new();
+    while let Ok(request) = inbox.recv() {
+        let work = || -> Result<Option<Reading>, SideError> {
+            let begin = Instant::now();
+            let readout = match request {
+                Request::Reset => {
+                    side.reset();
+                    sequence.clear();
+                    return Ok(None);
+                }
+                Request::Forward { tokens, level } => {
+                    sequence.extend_from_slice(&tokens);
+                    let hasher = side.hasher();
+                    let mut relay = Relay { level, sequence: &sequence, hasher, outbox };
+                    side.forward(&tokens, &mut relay)?
+                }
+                Request::Replay { tokens, piece_tokens } => {
+                    sequence.clone_from(&tokens);
+                    replay(side.as_mut(), &tokens, piece_tokens)?
+                }
+            };
+            let duration_seconds = begin.elapsed().as_secs_f64();
+            Ok(Some(reading(side.as_ref(), &sequence, readout, duration_seconds)))
+        };
+        let answer = match guard(name, work).and_then(|answer| answer).transpose() {
+            Some(answer) => answer,
+            None => continue,
+        };
+        // After a panic the state of the side means nothing.
+        let broken = matches!(answer, Err(SideError::Panicked { .. }));
+        if outbox.send(Message::Done(Box::new(answer))).is_err() || broken {
+            return;
+        }
+    }
+}
+
+fn replay(side: &mut dyn Side, tokens: &[u32], piece_tokens: usize) -> Result<Readout, SideError> {
+    side.reset();
+    let (first, rest) = tokens.split_at(piece_tokens.min(tokens.len()));
+    let mut readout = side.forward(first, &mut Unwatched)?;
+    for piece in rest.chunks(piece_tokens) {
+        readout = side.forward(piece, &mut Unwatched)?;
+    }
+    Ok(readout)
+}
+
+fn reading(side: &dyn Side, sequence: &[u32], readout: Readout, duration_seconds: f64) -> Reading {
+    let hasher = side.hasher();
+    let hash = |row: &Row| match row {
+        Row::F32(values) => Some(Hash(hasher(values))),
+        Row::F64(_) => None,
+    };
+    Reading {
+        token_id: token_at(sequence, readout.position),
+        hidden_hash: hash(&readout.hidden),
+        logits_hash: hash(&readout.logits),
+        copies: side.copies(),
+        readout,
+        duration_seconds,
+    }
+}
+
+/// The token at a position; a position outside the sequence pairs with nothing.
+fn token_at(sequence: &[u32], position: usize) -> u32 {
+    sequence.get(position).copied().unwrap_or(u32::MAX)
+}
+
+fn guard<T>(side: &'static str, work: impl FnOnce() -> T) -> Result<T, SideError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let message = words(payload.as_ref()).to_owned();
+        SideError::Panicked { side, message }
+    })
+}
+
+fn words(payload: &(dyn Any + Send)) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "without words",
+    }
+}
+
+/// Copies taps out of the side, with its own hash of every row.
+struct Relay<'a> {
+    level: TapLevel,
+    sequence: &'a [u32],
+    hasher: fn(&[f32]) -> u64,
+    outbox: &'a SyncSender<Message>,
+}
+
+impl Watcher for Relay<'_> {
+    fn level(&self) -> TapLevel {
+        self.level
+    }
+
+    fn tap(&mut self, tap: Tap<'_>) {
+        if self.level == TapLevel::Readout {
+            return;
+        }
+        let record = |row: usize| {
+            let span = row * tap.width..(row + 1) * tap.width;
+            let position = tap.first_position + row;
+            let key = Key {
+                token_id: token_at(self.sequence, position),
+                position,
+                layer: tap.layer,
+                tap: tap.name.into(),
+            };
+            match tap.values {
+                Values::F32(values) => {
+                    let values = &values[span];
+                    let hash = Some(Hash((self.hasher)(values)));
+                    Record { key, row: Row::F32(values.to_vec()), hash }
+                }
+                Values::F64(values) => {
+                    Record { key, row: Row::F64(values[span].to_vec()), hash: None }
+                }
+            }
+        };
+        let records = (0..tap.rows).map(record).collect();
+        // Nobody listens any more when the run has been given up.
+        let _ = self.outbox.send(Message::Taps(records));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sides::imaginary::Imaginary;
+
+    fn lane(side: impl FnOnce() -> Imaginary + Send + 'static) -> Lane {
+        let load = move || Ok(Box::new(side()) as Box<dyn Side>);
+        Loading::start("engine", Box::new(load)).wait().unwrap()
+    }
+
+    #[test]
+    fn a_panic_in_a_step_is_an_error_and_the_lane_ends() {
+        let mut lane = lane(|| {
+            let mut side = Imaginary::new("engine");
+            side.panic_at = Some(1);
+            side
+        });
+        lane.forward(&[5], TapLevel::Readout);
+        assert_eq!(lane.finish().unwrap().token_id, 5);
+        lane.forward(&[6], TapLevel::Op);
+        let error = lane.finish().unwrap_err();
+        assert!(error.to_string().contains("planted at position 1"), "{error}");
+        lane.forward(&[7], TapLevel::Readout);
+        assert!(matches!(lane.finish(), Err(SideError::Panicked { .. })));
+    }
+
+    #[test]
+    fn a_panic_while_loading_is_an_error() {
+        let load: Loader = Box::new(|| panic!("no memory for 3 tensors"));
+        let error = Loading::start("reference", load).wait().err().unwrap();
+        assert!(error.to_string().contains("no memory for 3 tensors"), "{error}");
+    }
+
+    #[test]
+    fn a_lane_that_is_dropped_in_the_middle_does_not_hang() {
+        let mut lane = lane(|| Imaginary::new("engine"));
+        lane.forward(&vec![1; 2000], TapLevel::Op);
+        assert!(lane.next_record().is_some());
+        drop(lane);
+    }
+
+    #[test]
+    fn a_replay_starts_from_nothing() {
+        let mut lane = lane(|| Imaginary::new("engine"));
+        lane.forward(&[1, 2, 3], TapLevel::Readout);
+        let first = lane.finish().unwrap();
+        lane.replay(&[1, 2, 3], 1);
+        let second = lane.finish().unwrap();
+        assert_eq!(first.hidden_hash, second.hidden_hash);
+        assert_eq!(second.readout.position, 2);
+    }
+}
