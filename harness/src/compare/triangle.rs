@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::limits::{RULE_OF_THREE, TOP1_GAP, TRIANGLE};
+use super::limits::{F32_ROUNDING, RULE_OF_THREE, TOP1_GAP, TRIANGLE};
 use super::{Difference, Divergence, Place, Verdict};
 use crate::landscape::Landscape;
 use crate::number::Number;
@@ -18,9 +18,13 @@ pub struct Distance {
     /// `|a - b| / |b|` of the hidden states, in the Euclidean norm.
     #[serde(serialize_with = "number")]
     pub hidden_relative: f64,
-    /// The same of the logits.
+    /// The same of the logits less their mean: a common shift changes no probability, and is one
+    /// number on each side, whose ratio means nothing.
     #[serde(serialize_with = "number")]
     pub logits_relative: f64,
+    /// How far the means of the logits are apart.
+    #[serde(serialize_with = "number")]
+    pub logits_shift: f64,
     /// The largest difference of a logit.
     #[serde(serialize_with = "number")]
     pub logits_abs_max: f64,
@@ -37,17 +41,30 @@ pub struct Rows<'a> {
 
 /// How far `of` is from `from`. Rows of two lengths are infinitely far apart; NaN stays NaN.
 pub fn distance(of: Rows<'_>, from: Rows<'_>) -> Distance {
-    let (hidden_relative, _) = row_distance(of.hidden, from.hidden);
-    let (logits_relative, logits_abs_max) = row_distance(of.logits, from.logits);
-    Distance { hidden_relative, logits_relative, logits_abs_max }
+    let (hidden_relative, _) = row_distance(&of.hidden.to_f64(), &from.hidden.to_f64());
+    let (of, from) = (of.logits.to_f64(), from.logits.to_f64());
+    let (logits_relative, _) = row_distance(&centred(&of), &centred(&from));
+    let (_, logits_abs_max) = row_distance(&of, &from);
+    let logits_shift = (mean(&of) - mean(&from)).abs();
+    Distance { hidden_relative, logits_relative, logits_shift, logits_abs_max }
 }
 
-fn row_distance(of: &Row, from: &Row) -> (f64, f64) {
+/// A row less its mean.
+fn centred(row: &[f64]) -> Vec<f64> {
+    let mean = mean(row);
+    row.iter().map(|value| value - mean).collect()
+}
+
+fn mean(row: &[f64]) -> f64 {
+    row.iter().sum::<f64>() / row.len() as f64
+}
+
+fn row_distance(of: &[f64], from: &[f64]) -> (f64, f64) {
     if of.len() != from.len() {
         return (f64::INFINITY, f64::INFINITY);
     }
     let (mut squares, mut norm, mut largest) = (0.0, 0.0, 0.0_f64);
-    for (one, two) in of.to_f64().iter().zip(from.to_f64()) {
+    for (one, two) in of.iter().zip(from) {
         let difference = (one - two).abs();
         squares += difference * difference;
         norm += two * two;
@@ -58,6 +75,30 @@ fn row_distance(of: &Row, from: &Row) -> (f64, f64) {
     }
     let relative = if squares == 0.0 { 0.0 } else { (squares / norm).sqrt() };
     (relative, largest)
+}
+
+/// The roundings of a residual stream, added up layer by layer from its rows in f64.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stream {
+    squares: f64,
+    last_square: f64,
+}
+
+impl Stream {
+    /// Adds the stream after a layer.
+    pub fn add(&mut self, row: &Row) {
+        self.last_square = row.to_f64().iter().map(|value| value * value).sum();
+        self.squares += 2.0 * self.last_square;
+    }
+
+    /// What rounding to f32 leaves on the last row, relative to it.
+    pub fn rounding(&self) -> f64 {
+        if self.last_square == 0.0 {
+            0.0
+        } else {
+            F32_ROUNDING * (self.squares / self.last_square).sqrt()
+        }
+    }
 }
 
 /// Which of the two references is the judge.
@@ -78,25 +119,36 @@ pub struct Triangle {
     pub stock_from_wide: Distance,
     /// The engine from `stock`.
     pub engine_from_stock: Distance,
-    /// Hidden state: engine from `wide` over `stock` from `wide`.
+    /// The relative error that rounding alone leaves on the residual stream.
+    #[serde(serialize_with = "number")]
+    pub stream_rounding: f64,
+    /// Hidden state: engine from `wide` over `stock` from `wide`, or over the rounding if that is
+    /// more.
     #[serde(serialize_with = "number")]
     pub hidden_ratio: f64,
     /// Logits: the same.
     #[serde(serialize_with = "number")]
     pub logits_ratio: f64,
+    /// What the factor of a rule multiplies.
+    #[serde(skip)]
+    unit: Distance,
 }
 
 impl Triangle {
     /// Measures all three.
-    pub fn measure(engine: Rows<'_>, stock: Rows<'_>, wide: Rows<'_>) -> Self {
+    pub fn measure(engine: Rows<'_>, stock: Rows<'_>, wide: Rows<'_>, stream: Stream) -> Self {
         let engine_from_wide = distance(engine, wide);
         let stock_from_wide = distance(stock, wide);
+        let stream_rounding = stream.rounding();
+        let unit = unit(stock_from_wide, stream_rounding, wide);
         Self {
             engine_from_wide,
             stock_from_wide,
             engine_from_stock: distance(engine, stock),
-            hidden_ratio: ratio(engine_from_wide.hidden_relative, stock_from_wide.hidden_relative),
-            logits_ratio: ratio(engine_from_wide.logits_relative, stock_from_wide.logits_relative),
+            stream_rounding,
+            hidden_ratio: ratio(engine_from_wide.hidden_relative, unit.hidden_relative),
+            logits_ratio: ratio(engine_from_wide.logits_relative, unit.logits_relative),
+            unit,
         }
     }
 
@@ -113,7 +165,7 @@ impl Triangle {
             Judge::Wide => (self.engine_from_wide, RULE_OF_THREE),
             Judge::Stock => (self.engine_from_stock, TRIANGLE),
         };
-        let allowed = self.stock_from_wide;
+        let allowed = self.unit;
         let checks = [
             (
                 "relative distance of the hidden state",
@@ -125,6 +177,7 @@ impl Triangle {
                 measured.logits_relative,
                 factor * allowed.logits_relative,
             ),
+            ("shift of all logits", measured.logits_shift, factor * allowed.logits_abs_max),
         ];
         for (quantity, distance, limit) in checks {
             // Stated so that NaN is not within the limit.
@@ -145,6 +198,18 @@ impl Triangle {
         }
         let (expected_id, limit) = (expected.id, Number::F64(limit));
         diverges(Difference::Top1 { expected_id, actual_id, gap, limit }, place)
+    }
+}
+
+/// The larger of stock's distance and the rounding; NaN stays NaN.
+fn unit(stock: Distance, rounding: f64, wide: Rows<'_>) -> Distance {
+    let larger = |stock: f64, rounding: f64| if stock <= rounding { rounding } else { stock };
+    let largest = wide.logits.to_f64().iter().fold(0.0_f64, |most, logit| most.max(logit.abs()));
+    Distance {
+        hidden_relative: larger(stock.hidden_relative, rounding),
+        logits_relative: larger(stock.logits_relative, rounding),
+        logits_shift: stock.logits_shift,
+        logits_abs_max: larger(stock.logits_abs_max, rounding * largest),
     }
 }
 
@@ -186,6 +251,7 @@ mod tests {
             Rows { hidden: &engine, logits: &engine },
             Rows { hidden: &stock, logits: &stock },
             Rows { hidden: &wide, logits: &wide },
+            Stream::default(),
         );
         let reference = if judge == Judge::Wide { &wide } else { &stock };
         triangle.verdict(judge, &place(), &Landscape::of(&engine), &Landscape::of(reference))
@@ -197,6 +263,45 @@ mod tests {
         assert!(matches!(judge(Judge::Wide, 3.1, 1.0), Verdict::Diverges(_)));
         assert!(matches!(judge(Judge::Wide, 0.0, 0.0), Verdict::Agrees));
         assert!(matches!(judge(Judge::Wide, 0.1, 0.0), Verdict::Diverges(_)));
+    }
+
+    #[test]
+    fn a_common_shift_of_the_logits_is_no_distance_but_has_its_own_limit() {
+        let wide = vec![1.0, 3.0, 2.0, -1.0];
+        let moved = |by: [f64; 4]| Row::F64(wide.iter().zip(by).map(|(w, by)| w + by).collect());
+        let hidden = Row::F64(vec![1.0]);
+        let stock = moved([1e-6, 0.0, 0.0, 0.0]);
+        for (shift, within) in [(2.9e-6, true), (3.1e-6, false)] {
+            let engine = moved([shift; 4]);
+            let wide = Row::F64(wide.clone());
+            let rows = |logits| Rows { hidden: &hidden, logits };
+            let triangle =
+                Triangle::measure(rows(&engine), rows(&stock), rows(&wide), Stream::default());
+            assert!(triangle.logits_ratio < 1e-3, "{triangle:?}");
+            let landscapes = (Landscape::of(&engine), Landscape::of(&wide));
+            let verdict = triangle.verdict(Judge::Wide, &place(), &landscapes.0, &landscapes.1);
+            assert_eq!(matches!(verdict, Verdict::Agrees), within, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn stock_that_is_lucky_is_not_the_measure() {
+        // A stream that grows to a thousand times its end.
+        let mut stream = Stream::default();
+        for value in [1.0, 1000.0, 1.0] {
+            stream.add(&Row::F32(vec![value]));
+        }
+        let expected = F32_ROUNDING * 2_000_004.0_f64.sqrt();
+        assert!((stream.rounding() - expected).abs() <= 1e-15, "{}", stream.rounding());
+        let row = |by: f64| Row::F64(vec![3.0 + by, 1.0]);
+        let ratio = |engine: f64, stock: f64| {
+            let (engine, stock, wide) = (row(engine), row(stock), row(0.0));
+            let rows = |row| Rows { hidden: row, logits: row };
+            Triangle::measure(rows(&engine), rows(&stock), rows(&wide), stream).hidden_ratio
+        };
+        assert!(ratio(3e-4, 0.0) < 3.0);
+        assert!(ratio(6e-4, 0.0) > 3.0);
+        assert!(ratio(6e-4, 3e-4) < 3.0);
     }
 
     #[test]
@@ -223,12 +328,13 @@ mod tests {
                 Rows { hidden: &hidden, logits: &engine },
                 Rows { hidden: &hidden, logits: &stock },
                 Rows { hidden: &hidden, logits: &wide },
+                Stream::default(),
             );
             let (engine, wide) = (Landscape::of(&engine), Landscape::of(&wide));
             triangle.verdict(Judge::Wide, &place(), &engine, &wide)
         };
         // Many small errors of stock allow one large error of the engine in the L2 norm.
-        let stock: Vec<f64> = [3.0, 2.0].into_iter().chain(vec![0.1; 98]).collect();
+        let stock: Vec<f64> = [3.0, 2.0].into_iter().chain([0.1, -0.1].repeat(49)).collect();
         let wide: Vec<f64> = [3.0, 2.0].into_iter().chain(vec![0.0; 98]).collect();
         let mut engine = wide.clone();
         engine[1] += 1.2;

@@ -4,7 +4,7 @@ use super::Runner;
 use super::lane::{Lane, Reading};
 use super::plan::{Drive, References};
 use crate::compare::sequence::{Comparison, Tally};
-use crate::compare::triangle::{Judge, Triangle};
+use crate::compare::triangle::{Judge, Stream, Triangle};
 use crate::compare::{Phase, Place, Verdict};
 use crate::event::{RowFacts, SideStep, Step, Token};
 use crate::landscape::Landscape;
@@ -20,6 +20,8 @@ pub(super) struct Readings {
     pub(super) reference: Reading,
     /// The third voice and which of the two references judges, where f64 judges.
     pub(super) third: Option<(Judge, Reading)>,
+    /// The residual stream of f64 at the readout's position.
+    stream: Stream,
 }
 
 impl Readings {
@@ -30,7 +32,7 @@ impl Readings {
             Judge::Wide => (third, &self.reference),
             Judge::Stock => (&self.reference, third),
         };
-        Some(Triangle::measure(self.engine.rows(), stock.rows(), wide.rows()))
+        Some(Triangle::measure(self.engine.rows(), stock.rows(), wide.rows(), self.stream))
     }
 
     /// Whether the distances see a flipped exponent bit. True where bits are compared.
@@ -121,18 +123,20 @@ impl Runner<'_, '_> {
                     pump(reference, engine, taps);
                 }
                 let (reference, engine) = (reference.finish(), engine.finish());
-                Ok(Readings { engine: engine?, reference: reference?, third: None })
+                let stream = Stream::default();
+                Ok(Readings { engine: engine?, reference: reference?, third: None, stream })
             }
             References::Triangle { stock, wide, judge } => {
                 stock.forward(tokens, TapLevel::Readout);
-                wide.forward(tokens, TapLevel::Readout);
+                wide.forward(tokens, TapLevel::Layer);
+                let stream = stream_of(wide, self.sequence.len() - 1);
                 let (engine, stock, wide) = (engine.finish(), stock.finish(), wide.finish());
                 let (engine, stock, wide) = (engine?, stock?, wide?);
                 let (reference, third) = match judge {
                     Judge::Wide => (wide, stock),
                     Judge::Stock => (stock, wide),
                 };
-                Ok(Readings { engine, reference, third: Some((*judge, third)) })
+                Ok(Readings { engine, reference, third: Some((*judge, third)), stream })
             }
         }
     }
@@ -179,6 +183,17 @@ fn pump(reference: &mut Lane, engine: &mut Lane, taps: &mut Comparison) {
             taps.pair(expected.as_ref(), actual.as_ref());
         }
     }
+}
+
+/// Adds up the residual stream of a running lane at a position.
+fn stream_of(wide: &mut Lane, position: usize) -> Stream {
+    let mut stream = Stream::default();
+    while let Some(record) = wide.next_record() {
+        if record.key.tap == "ffn_residual" && record.key.position == position {
+            stream.add(&record.row);
+        }
+    }
+    stream
 }
 
 /// Where bits cannot be equal, token and position still have to be.
