@@ -95,7 +95,8 @@ impl ModelError {
                 "make room there, or set TMPDIR to a folder that can be written to".to_owned()
             }
             Self::File { .. } => {
-                "`lockstep inspect FILE` says what a file has; models in llama architecture run"
+                "download or convert it again: models in llama architecture run, and \
+                 `lockstep inspect FILE` says what a file has"
                     .to_owned()
             }
             Self::EmptyPrompt => "give --prompt some text, or --tokens some ids".to_owned(),

@@ -36,10 +36,10 @@ impl InspectCommand {
         let bytes = file.size_bytes();
         let (version, alignment) = (file.version(), file.alignment());
         writeln!(output, "{}: GGUF {version}, {bytes} bytes, alignment {alignment}", located.name)?;
-        writeln!(output, "\n{}", metadata(&file))?;
-        writeln!(output, "\n{}", types(&file))?;
+        writeln!(output, "\n{}", metadata(&file).trim_fmt())?;
+        writeln!(output, "\n{}", types(&file).trim_fmt())?;
         if self.tensors {
-            writeln!(output, "\n{}", tensors(&file))?;
+            writeln!(output, "\n{}", tensors(&file).trim_fmt())?;
         }
         match engine::Config::from_gguf(&file) {
             Ok(_) => writeln!(output, "\nruns: yes")?,
