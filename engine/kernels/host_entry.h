@@ -1,6 +1,6 @@
 // The host side of KERNEL, SHARED and Span: entry points, registration, the record of a bad access.
 //
-// A launch runs blocks first..last of a grid in one call; the Rust side spreads ranges over threads.
+// A launch runs blocks first..last of a grid in one call; Rust spreads ranges over threads.
 #pragma once
 
 #define INLINE_MEMBER inline __attribute__((always_inline))

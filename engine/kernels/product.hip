@@ -1,6 +1,6 @@
-// product: out[row][output] = weights[output] . x[row] for quantised weights. CONTRACT.md section 6.
-// Grid: x = runs of OUTPUT_RUN outputs, y = runs of ROW_RUN rows. One thread an output, for all rows
-// of the run: a weight block is unpacked once and meets every row.
+// product: out[row][output] = weights[output] . x[row], quantised weights. CONTRACT.md section 6.
+// Grid: x = runs of OUTPUT_RUN outputs, y = runs of ROW_RUN rows. One thread an output, for all
+// rows of the run: a weight block is unpacked once and meets every row.
 // Digit products are exact integers; f32 accumulates blocks in order, then chunks in order.
 #include "arguments.h"
 #include "formats.h"

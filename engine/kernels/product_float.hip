@@ -1,4 +1,4 @@
-// product_float: out[row][output] = weights[output] . x[row] for float weights. CONTRACT.md section 7.
+// product_float: out[row][output] = weights[output] . x[row], float weights. CONTRACT.md section 7.
 // Grid: x = runs of OUTPUT_RUN outputs, y = runs of ROW_RUN rows. One thread an output.
 // Chunks of 64 values, in order with fma; eight chunks advance together, since a single chain of
 // fma leaves the unit idle for its latency; the chunks' sums are then added in order.

@@ -1,4 +1,4 @@
-// quantise: a row of activations as f32 scales times fixed point in int8 digits. CONTRACT.md section 5.
+// quantise: activation rows as f32 scales times fixed point in int8 digits. CONTRACT.md section 5.
 // Grid: x = activation blocks of a row, y = rows. One block of threads an activation block.
 // The maximum has no order; the integer sums are exact.
 #include "arguments.h"

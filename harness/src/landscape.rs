@@ -68,7 +68,7 @@ impl Landscape {
         self.top.get(1).copied()
     }
 
-    /// The greedy choice: none when any logit is NaN or infinite, for then no choice means anything.
+    /// The greedy choice: none when any logit is NaN or infinite, for then no choice has a meaning.
     pub fn choice(&self) -> Option<u32> {
         let sound = self.nan_count == 0 && self.infinite_count == 0;
         if sound { self.top1().map(|logit| logit.id) } else { None }

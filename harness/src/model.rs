@@ -233,7 +233,7 @@ fn embedded() -> Result<Located, ModelError> {
     Ok(Located { name, path, temporary: Some(file) })
 }
 
-fn cached(name: &str, entry: &fetch::Entry) -> Result<Located, ModelError> {
+fn cached(name: &str, entry: &fixtures::Entry) -> Result<Located, ModelError> {
     let name = name.to_owned();
     match fetch::look_up(&name, entry, &fetch::cache_folder()?)? {
         Cached::Whole(path) => Ok(Located { name, path, temporary: None }),

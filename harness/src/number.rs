@@ -1,4 +1,4 @@
-//! Numbers as they stand in files: floats that round-trip, NaN and infinities as strings, hexadecimal words.
+//! Numbers in files: floats that round-trip, NaN and infinities as strings, hexadecimal words.
 
 use std::fmt;
 

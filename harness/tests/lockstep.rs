@@ -5,18 +5,8 @@ mod support;
 
 use harness::model::Model;
 use harness::sides::TapLevel;
-use support::matrix::{Case, PROMPTS_TOKENS, Sum, UBATCHES_TOKENS, answer};
-
-fn all_agree(model: &Model, cases: &[Case]) {
-    let mut sum = Sum::default();
-    for &case in cases {
-        let line = sum.add(case, &answer(model, case, None));
-        assert_eq!(sum.failed, 0, "{line}");
-    }
-    assert_eq!(sum.cases, cases.len());
-    assert_eq!(sum.tally.elements_differing, 0);
-    assert!(sum.tally.rows_compared > 0);
-}
+use support::all_agree;
+use support::matrix::{Case, PROMPTS_TOKENS, UBATCHES_TOKENS, answer};
 
 #[test]
 fn the_embedded_model_in_every_split() {
@@ -61,16 +51,4 @@ fn the_embedded_model_with_and_without_vector_instructions() {
     let model = Model::resolve(None).unwrap();
     let case = Case::new(70, 8);
     all_agree(&model, &[case, Case { simd: false, ..case }]);
-}
-
-#[test]
-fn smollm2_in_some_splits() {
-    let Some(model) = support::smollm2("smollm2_in_some_splits") else { return };
-    let cases = [
-        Case { ubatch: 512, threads: 2, ..Case::new(33, 8) },
-        Case { ubatch: 32, threads: 1, ..Case::new(33, 8) },
-        Case { ubatch: 7, threads: 2, simd: false, ..Case::new(33, 8) },
-        Case { level: TapLevel::Op, ..Case::new(2, 2) },
-    ];
-    all_agree(&model, &cases);
 }

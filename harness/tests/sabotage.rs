@@ -1,4 +1,4 @@
-//! Every comparison of a run can fail: one fault in the engine's rows, and the run is red and says where.
+//! Every comparison can fail: one fault in the engine's rows, and the run is red and says where.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod support;
@@ -122,7 +122,7 @@ fn the_last_tap_missing_is_found() {
 #[test]
 fn a_fault_in_a_chunking_is_found() {
     let model = Model::resolve(None).unwrap();
-    // Calls 0 to 2 are the steps; call 3 is the first token of the prompt once more, call 7 its last.
+    // Calls 0 to 2 are the steps; call 3 is the prompt's first token once more, call 7 its last.
     let fault = Fault::FlipBit { index: 3, bit: 5 };
     let sabotage = Sabotage { tap: "final_norm", layer: None, call: 7, fault };
     let case = Case { prefill_decode: true, ..Case::new(5, 2) };

@@ -1,4 +1,6 @@
-//! Prints the median speed of each mode on a model: `cargo run --release -p reference --example speed -- MODEL`.
+//! Prints the median speed of each mode.
+//!
+//! `cargo run --release -p reference --example speed -- MODEL`
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The shape of a llama model, from the metadata of its file; what the contract lacks is refused here.
+//! The shape of a llama model, from its file's metadata; what the contract lacks is refused here.
 
 use candle_core::quantized::gguf_file::Value;
 

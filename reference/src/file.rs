@@ -1,4 +1,4 @@
-//! A GGUF file through candle's reader: its configuration, and its tensors with type and shape checked.
+//! A GGUF file through candle's reader: its configuration; its tensors, type and shape checked.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,4 +1,4 @@
-//! The llama forward pass on candle, CPU only, in three arithmetics: the contract, candle's own, f64.
+//! The llama forward pass on candle, on the CPU, in three arithmetics: the contract, candle's, f64.
 //!
 //! **Invariant:** nothing here comes from the engine; CONTRACT.md is all the two have in common.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What a caller chooses: the mode, the digits of the activations, the cache, the split, the threads.
+//! What a caller chooses: mode, digits of the activations, cache, split, threads.
 
 /// Which arithmetic the forward pass runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

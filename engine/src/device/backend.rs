@@ -46,7 +46,7 @@ pub(super) trait Backend: Send + Sync + Debug {
     /// What this device is.
     fn describe(&self) -> Description;
 
-    /// Uninitialised memory of at least `bytes`, aligned to 256, or `None` when there is not enough.
+    /// Uninitialised memory of at least `bytes`, aligned to 256; `None` when there is not enough.
     fn allocate(&self, bytes: u64) -> Option<u64>;
 
     /// Gives memory back.

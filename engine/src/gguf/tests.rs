@@ -176,43 +176,29 @@ fn alignment_defects_are_named() {
 
 #[test]
 fn tensor_defects_are_named() {
-    type Tensor = (Vec<u8>, Vec<u64>, u32, u64);
-    let tensor = |change: fn(&mut Tensor)| refused(|b| change(&mut b.tensors[0]));
-    let name = "tensor `token_embd.weight`";
-    assert_eq!(tensor(|t| t.1 = vec![]), format!("{name} has 0 dimensions: 1 to 4 are allowed"));
-    assert_eq!(
-        tensor(|t| t.1 = vec![32; 5]),
-        format!("{name} has 5 dimensions: 1 to 4 are allowed")
-    );
-    assert_eq!(tensor(|t| t.1 = vec![32, 0]), format!("{name} has a dimension of 0: [32, 0]"));
     let huge = 1_u64 << 32;
+    let name = "token_embd.weight";
+    for (dims, expected) in [
+        (vec![], "has 0 dimensions: 1 to 4 are allowed".to_owned()),
+        (vec![32; 5], "has 5 dimensions: 1 to 4 are allowed".to_owned()),
+        (vec![32, 0], "has a dimension of 0: [32, 0]".to_owned()),
+        (vec![huge; 2], format!("of [{huge}, {huge}] has more bytes than 64 bits count")),
+        (vec![33, 3], "has rows of 33 values, Q8_0 needs a multiple of 32".to_owned()),
+    ] {
+        assert_eq!(refused(|b| b.tensors[0].1 = dims), format!("tensor `{name}` {expected}"));
+    }
+    for (kind, expected) in [(16, "16 (IQ2_XXS)"), (999, "999 (unknown)")] {
+        let expected = format!("tensor `{name}` has type {expected}, which is not supported");
+        assert_eq!(refused(|b| b.tensors[0].2 = kind), expected);
+    }
+    for (index, name, offset, end) in [(0, name, 32, 0), (1, "output_norm.weight", 96, 128)] {
+        let expected =
+            format!("tensor `{name}` is at offset {offset}, the tensors before it end at {end}");
+        assert_eq!(refused(|b| b.tensors[index].3 = offset), expected);
+    }
     assert_eq!(
-        tensor(|t| t.1 = vec![1 << 32, 1 << 32]),
-        format!("{name} of [{huge}, {huge}] has more bytes than 64 bits count")
-    );
-    assert_eq!(
-        tensor(|t| t.2 = 16),
-        format!("{name} has type 16 (IQ2_XXS), which is not supported")
-    );
-    assert_eq!(
-        tensor(|t| t.2 = 999),
-        format!("{name} has type 999 (unknown), which is not supported")
-    );
-    assert_eq!(
-        tensor(|t| t.1 = vec![33, 3]),
-        format!("{name} has rows of 33 values, Q8_0 needs a multiple of 32")
-    );
-    assert_eq!(
-        tensor(|t| t.3 = 32),
-        format!("{name} is at offset 32, the tensors before it end at 0")
-    );
-    assert_eq!(
-        refused(|b| b.tensors[1].3 = 96),
-        "tensor `output_norm.weight` is at offset 96, the tensors before it end at 128"
-    );
-    assert_eq!(
-        refused(|b| b.tensors[1].0 = b"token_embd.weight".to_vec()),
-        "tensor `token_embd.weight` stands twice in the file"
+        refused(|b| b.tensors[1].0 = name.as_bytes().to_vec()),
+        format!("tensor `{name}` stands twice in the file")
     );
 }
 

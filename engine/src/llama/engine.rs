@@ -80,7 +80,7 @@ impl Engine {
         })
     }
 
-    /// Appends tokens at [`Engine::position`], in passes of at most `ubatch`, and reads out the last.
+    /// Appends tokens at [`Engine::position`], in passes of at most `ubatch`; reads out the last.
     ///
     /// # Errors
     /// Tokens outside the vocabulary, more of them than the context has room for, or a device

@@ -23,7 +23,7 @@ Examples:
   lockstep bench --model smollm2-135m-instruct --threads 2
   lockstep bench --model smollm2-135m-instruct --repeat 5 --format json
 
-Each line of the table is measured in a process of its own, after one warm-up; figures are medians.";
+Each line of the table is measured in its own process, after one warm-up; figures are medians.";
 
 /// Measure both sides, apart and together, and candle beside them
 #[derive(Debug, Args)]

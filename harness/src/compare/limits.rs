@@ -1,7 +1,8 @@
-//! The table of limits. There is no other number in this package that decides whether two things agree.
+//! The table of limits: no other number in this package decides whether two things agree.
 //!
 //! Engine against `exact` needs none: equal bits. Where bits cannot be equal, three voices judge:
-//! the engine E, candle's float path S (`stock`) and f64 W (`wide`), at the same step on the same tokens.
+//! the engine E, candle's float path S (`stock`) and f64 W (`wide`), at the same step on the same
+//! tokens.
 
 /// The rule of three: `|E - W| <= 3 max(|S - W|, R)`, for the relative L2 distance of the hidden
 /// state and of the logits less their mean; their mean itself may move by three times the largest
@@ -16,7 +17,7 @@ pub const RULE_OF_THREE: f64 = 3.0;
 /// R, the error that no f32 engine can promise to stay below: a residual stream kept in f32 is
 /// rounded twice a layer, by up to half a unit in the last place, `2^-24 |x|`, uniform and so with
 /// a deviation of a `sqrt(3)`th of it. This number times `sqrt(sum of 2 |r_l|^2) / |r_last|`,
-/// over the streams r_l after each layer, is what the roundings leave on the last. Mostly it is a
+/// over the streams `r_l` after each layer, is what the roundings leave on the last. Mostly it is a
 /// fifth of what S has. At the first positions of a text one value of the stream grows to
 /// thousands and is taken away again in the last layers: all errors there hang on the rounding of
 /// that one value, and in one of four tokens S is lucky by a factor of four (SmolLM2, 80 tokens

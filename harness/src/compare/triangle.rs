@@ -1,4 +1,4 @@
-//! Three voices at one step: how far the engine and `stock` are from `wide`, and whether that is allowed.
+//! Three voices at one step: how far engine and `stock` are from `wide`, and whether they may be.
 
 use serde::{Serialize, Serializer};
 

@@ -2,12 +2,11 @@
 //!
 //! **Invariant:** a file under its final name was complete and had its hash when it got that name.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use fixtures::Entry;
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 use zip::ZipArchive;
@@ -18,28 +17,6 @@ mod pip;
 mod tests;
 
 pub use pip::pip;
-
-/// A model in `fixtures/models.toml`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// What it is, in a line.
-    pub description: String,
-    /// Under which licence its weights are.
-    pub licence: String,
-    /// What the file is called.
-    pub file: String,
-    /// Its size.
-    pub size_bytes: u64,
-    /// Its hash, in lower-case hexadecimal digits.
-    pub sha256: String,
-    /// The Python package that carries it.
-    pub package: String,
-    /// The package's version.
-    pub package_version: String,
-    /// The file's name inside the package.
-    pub member: String,
-}
 
 /// Why a model is not in the cache afterwards.
 #[derive(Debug, thiserror::Error)]
@@ -184,46 +161,24 @@ pub enum Fetched {
 /// Downloads the package of an entry into a folder and says which file came.
 pub type Download<'a> = &'a dyn Fn(&Entry, &Path) -> Result<PathBuf, FetchError>;
 
-/// All models that can be fetched, by name.
-///
-/// # Panics
-/// When `fixtures/models.toml` as compiled in is no catalogue.
-pub fn catalogue() -> BTreeMap<String, Entry> {
-    toml::from_str(fixtures::MODELS).expect("fixtures/models.toml is a table of models")
-}
-
 /// The entry of a name.
 ///
 /// # Errors
 /// [`FetchError::Unknown`], with the names that exist.
 pub fn entry(name: &str) -> Result<Entry, FetchError> {
-    let mut all = catalogue();
+    let mut all = fixtures::catalogue();
     all.remove(name).ok_or_else(|| FetchError::Unknown {
         name: name.to_owned(),
         known: all.into_keys().collect(),
     })
 }
 
-/// The folder of models: `LOCKSTEP_CACHE`, or `lockstep` in the user's cache folder.
+/// The folder of models.
 ///
 /// # Errors
 /// [`FetchError::NoCache`] when the environment names no folder.
 pub fn cache_folder() -> Result<PathBuf, FetchError> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    cache_folder_of(&variable)
-}
-
-fn cache_folder_of(
-    variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
-) -> Result<PathBuf, FetchError> {
-    if let Some(folder) = variable("LOCKSTEP_CACHE") {
-        return Ok(PathBuf::from(folder));
-    }
-    if let Some(folder) = variable("XDG_CACHE_HOME") {
-        return Ok(Path::new(&folder).join("lockstep"));
-    }
-    let home = variable("HOME").ok_or(FetchError::NoCache)?;
-    Ok(Path::new(&home).join(".cache").join("lockstep"))
+    fixtures::cache_folder().ok_or(FetchError::NoCache)
 }
 
 /// Looks a model up in the cache, and reads it whole to check it.

@@ -138,30 +138,7 @@ fn a_cache_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn the_environment_says_where_the_cache_is() {
-    let folder = |set: &[(&str, &str)]| {
-        let variable =
-            |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
-        cache_folder_of(&variable).ok()
-    };
-    let all = [("LOCKSTEP_CACHE", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")];
-    assert_eq!(folder(&all), Some("/a".into()));
-    assert_eq!(folder(&all[1..]), Some("/b/lockstep".into()));
-    assert_eq!(folder(&all[2..]), Some("/c/.cache/lockstep".into()));
-    assert_eq!(folder(&[]), None);
-}
-
-#[test]
-fn the_catalogue_is_complete() {
-    let all = catalogue();
-    assert!(all.contains_key("smollm2-135m-instruct"));
-    for (name, entry) in all {
-        assert!(!Path::new(&entry.file).is_absolute(), "{name}");
-        assert_eq!(Path::new(&entry.file).components().count(), 1, "{name}");
-        assert_eq!(entry.sha256.len(), 64, "{name}");
-        assert!(entry.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{name}");
-        assert!(entry.size_bytes > 0, "{name}");
-    }
+fn an_unknown_name_lists_those_that_exist() {
     let error = entry("nothing").unwrap_err();
     assert!(error.hint().contains("smollm2-135m-instruct"), "{}", error.hint());
 }

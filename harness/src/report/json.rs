@@ -59,7 +59,7 @@ fn step_line(step: &Step) -> EventLine<'_> {
             Verdict::Inconclusive(reason) => Some(reason.to_string()),
         },
         chosen_id: step.chosen.as_ref().map(|token| token.id),
-        triangle: step.triangle,
+        triangle: step.triangle.as_ref(),
         readouts: step.sides.iter().map(|side| ReadoutLine::of_step(step, side)).collect(),
         landscapes: step.sides.iter().map(|side| LandscapeLine::of(step, side)).collect(),
     }

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::compare::triangle::Triangle;
 use crate::compare::{Divergence, Phase, Reason, Verdict};
 use crate::event::{Chunking, Outcome, RowFacts, SideStep, Start, Step};
 use crate::identity::RunIdentity;
@@ -316,7 +317,7 @@ pub enum EventLine<'a> {
         /// The next token.
         chosen_id: Option<u32>,
         /// The distances.
-        triangle: Option<crate::compare::triangle::Triangle>,
+        triangle: Option<&'a Triangle>,
         /// One for each side.
         readouts: Vec<ReadoutLine<'a>>,
         /// One for each side.

@@ -1,4 +1,4 @@
-//! A side without a model, for unit tests: values computed from token and position, in microseconds.
+//! A side without a model, for unit tests: values made of token and position, in microseconds.
 
 use super::{Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher};
 

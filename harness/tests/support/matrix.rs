@@ -214,8 +214,8 @@ impl Sum {
         let tally = answer.outcome.tally;
         self.tally.add(tally);
         format!(
-            "{}  prompt {:>3}  decode {}  ubatch {:>3}  threads {}  simd {:<5}  {} rows, {} elements, \
-             {} differing, {} and {} hashes{}",
+            "{}  prompt {:>3}  decode {}  ubatch {:>3}  threads {}  simd {:<5}  {} rows, \
+             {} elements, {} differing, {} and {} hashes{}",
             if good { "  AGREES" } else { "DIVERGES" },
             case.prompt_tokens,
             case.decode_tokens,

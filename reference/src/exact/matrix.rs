@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::activations::FixedPoint;
-use super::float_product::FloatPanelProduct;
 use super::panels::{self, FloatPanels, Format, Panels};
 use super::product::PanelProduct;
+use super::product_float::FloatPanelProduct;
+use super::quantise::FixedPoint;
 use super::simd::{LANES, Level};
 use crate::{Activations, WeightType};
 

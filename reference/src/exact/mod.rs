@@ -3,19 +3,19 @@
 //! One file a section. Every operation gives the same bits on every level of instructions, with any
 //! number of threads, and for a row the same in whatever company it is computed.
 
-mod activations;
 mod attention;
 mod embed;
 mod exponential;
-mod float_product;
 mod hash;
 mod matrix;
 #[cfg(test)]
 mod naive;
-mod norm;
 pub mod ops;
 mod panels;
 mod product;
+mod product_float;
+mod quantise;
+mod rms_norm;
 mod rope;
 mod simd;
 mod swiglu;
@@ -31,7 +31,7 @@ use rayon::prelude::*;
 use self::attention::{Attend, Cache, Shape};
 use self::embed::Table;
 use self::matrix::Matrix;
-use self::norm::RmsNorm;
+use self::rms_norm::RmsNorm;
 use self::rope::{Rotate, Rotations};
 use self::swiglu::Swiglu;
 use crate::arithmetic::{Arithmetic, Operation, cut, for_each_row};

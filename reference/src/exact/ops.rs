@@ -5,11 +5,11 @@
 
 use rayon::prelude::*;
 
-use super::activations::FixedPoint;
 use super::attention::{Attend, Cache, Shape};
 use super::embed::Table;
 use super::matrix::{self, Matrix};
-use super::norm::RmsNorm;
+use super::quantise::FixedPoint;
+use super::rms_norm::RmsNorm;
 use super::rope::{Rotate, Rotations};
 use super::simd::Level;
 use super::swiglu::Swiglu;

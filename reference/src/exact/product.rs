@@ -1,7 +1,7 @@
 //! Section 6: one panel of a quantised matrix times a few rows of activations.
 
-use super::activations::FixedPointRow;
 use super::panels::Format;
+use super::quantise::FixedPointRow;
 use super::simd::{Kernel, LANES, Lanes, Line};
 
 /// Sixteen rows of weights times `T` rows of activations with `D` digits.

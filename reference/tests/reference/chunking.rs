@@ -1,43 +1,13 @@
 //! One hash for every split of the prompt, any number of threads, with vector instructions or not.
 
-use std::path::Path;
+use reference::{Activations, KvType, Mode, Options, Reference, Silent, WeightType};
 
-use reference::{
-    Activations, KvType, Mode, Options, Readout, Reference, Row, Silent, WeightType, row_hash,
-};
-
+use crate::checks::splits::{run, run_tokens};
 use crate::tiny::{Random, Tiny};
 
 /// Beyond one chunk of attention.
 const PROMPT_TOKENS: usize = 67;
 const DECODE_TOKENS: usize = 3;
-
-pub(crate) fn hashes(readout: &Readout) -> [u64; 2] {
-    [&readout.hidden, &readout.logits].map(|row| match row {
-        Row::F32(values) => row_hash(values),
-        Row::F64(_) => panic!("the exact mode is in f32"),
-    })
-}
-
-/// The hashes after a prompt and after every token that follows.
-pub(crate) fn run(path: &Path, options: &Options, prompt: &[u32], more: &[u32]) -> Vec<[u64; 2]> {
-    let mut reference = Reference::load(path, options).unwrap();
-    let mut steps = vec![hashes(&reference.forward(prompt, &mut Silent).unwrap())];
-    for token in more {
-        steps.push(hashes(&reference.forward(&[*token], &mut Silent).unwrap()));
-    }
-    steps
-}
-
-/// The same with the prompt token by token.
-pub(crate) fn run_tokens(path: &Path, options: &Options, prompt: &[u32]) -> [u64; 2] {
-    let mut reference = Reference::load(path, options).unwrap();
-    let mut last = [0; 2];
-    for token in prompt {
-        last = hashes(&reference.forward(&[*token], &mut Silent).unwrap());
-    }
-    last
-}
 
 fn check(tiny: &Tiny, base: &Options) {
     let file = tiny.write();

@@ -1,9 +1,10 @@
-//! The reference as a whole: on tiny models made here, and on SmolLM2 where it is in the cache.
+//! The reference as a whole, on tiny models made here.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
+#[path = "../checks/mod.rs"]
+mod checks;
 mod chunking;
 mod distance;
-mod real_model;
 mod refusals;
 mod stock;
 mod taps;

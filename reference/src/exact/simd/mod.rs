@@ -3,7 +3,7 @@
 //! A kernel is written once over [`Lanes`]; [`Level::run`] enters it compiled for the instructions
 //! that this machine was seen to have.
 
-/// Implements [`Lanes`] with functions that need instructions, each safe because the token was shown.
+/// Implements [`Lanes`] with functions that need instructions, safe because the token was shown.
 #[cfg(target_arch = "x86_64")]
 macro_rules! lanes {
     (

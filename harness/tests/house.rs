@@ -1,0 +1,267 @@
+//! The rules of the house that a compiler does not know; each failure says where and what to do.
+#![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_COLUMNS_MAX: usize = 100;
+const FILE_BYTES_MAX: u64 = 2_000_000;
+
+/// The only places that may say `unsafe`.
+const UNSAFE: [&str; 2] = ["engine/src/device/", "engine/src/gguf/mapped.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Files below the root, with slashes, without what is built or hidden.
+fn files() -> Vec<String> {
+    fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+            // What a run leaves behind belongs to whoever ran it.
+            if matches!(name.as_str(), "target" | "out" | ".git") {
+                continue;
+            }
+            if path.is_dir() { walk(root, &path, found) } else { found.push(name) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &root(), &mut found);
+    found.sort();
+    assert!(found.len() > 100, "the walk found {} files only", found.len());
+    found
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn ends(name: &str, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| name.ends_with(ending))
+}
+
+fn sources() -> Vec<(String, String)> {
+    let sources = files().into_iter().filter(|name| ends(name, &[".rs", ".hip", ".h", ".cpp"]));
+    sources.map(|name| (read(&name), name)).map(|(text, name)| (name, text)).collect()
+}
+
+/// Fails with every finding at once.
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+#[test]
+fn a_file_says_what_it_is_and_stays_short() {
+    let mut findings = Vec::new();
+    for (name, text) in sources() {
+        let first = text.lines().next().unwrap_or_default();
+        if !first.starts_with("//") {
+            findings.push(format!("{name}: the first line is no sentence about the file"));
+        }
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            findings.push(format!("{name}: {lines} lines, {FILE_LINES_MAX} are enough: split it"));
+        }
+        for (index, line) in text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > LINE_COLUMNS_MAX {
+                findings.push(format!("{name}:{}: {columns} columns", index + 1));
+            }
+        }
+    }
+    none(findings);
+}
+
+/// Where functions begin and end, by the indentation that the formatter gives.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let begins = |line: &&str| {
+        let words = line.split("//").next().unwrap_or_default();
+        words.split('(').next().is_some_and(|head| {
+            head.split_whitespace().any(|word| word == "fn") && !head.contains('"')
+        })
+    };
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| begins(line)) {
+        // A declaration in a trait has no body.
+        let body = lines[start..].iter().find(|line| line.ends_with('{') || line.ends_with(';'));
+        if body.is_none_or(|line| line.ends_with(';')) {
+            continue;
+        }
+        let closing = format!("{}}}", " ".repeat(indentation(line)));
+        if let Some(length) = lines[start..].iter().position(|line| *line == closing) {
+            found.push((start + 1, length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_fit_on_a_page() {
+    let example = "fn one() {\n    two();\n}\n\ntrait A {\n    fn none();\n    fn three() {\n        \
+                   4\n    }\n}\n";
+    assert_eq!(functions(example), [(1, 3), (7, 3)]);
+    let mut findings = Vec::new();
+    for (name, text) in sources().into_iter().filter(|(name, _)| name.ends_with(".rs")) {
+        for (line, length) in functions(&text) {
+            if length > FUNCTION_LINES_MAX {
+                findings.push(format!("{name}:{line}: a function of {length} lines"));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn unsafe_code_stands_in_its_rooms_only() {
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for (name, text) in sources() {
+        if !name.ends_with(".rs") || name == "harness/tests/house.rs" {
+            continue;
+        }
+        let allowed = UNSAFE.iter().any(|room| name.starts_with(room));
+        for (index, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if code.contains("unsafe ") && !code.contains("unsafe_") {
+                seen += 1;
+                if !allowed {
+                    findings.push(format!("{name}:{}: unsafe code", index + 1));
+                }
+            }
+        }
+    }
+    none(findings);
+    assert!(seen > 0, "the search itself finds nothing");
+    for package in ["reference", "harness", "fixtures"] {
+        let library = read(&format!("{package}/src/lib.rs"));
+        assert!(library.contains("#![forbid(unsafe_code)]"), "{package} does not forbid unsafe");
+    }
+}
+
+/// The names a package depends on, in whatever table.
+fn dependencies(package: &str) -> Vec<String> {
+    let manifest: toml::Table = read(&format!("{package}/Cargo.toml")).parse().unwrap();
+    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let names = tables.iter().filter_map(|table| manifest.get(*table)?.as_table());
+    names.flat_map(|table| table.keys().cloned()).collect()
+}
+
+#[test]
+fn engine_and_reference_share_no_code() {
+    let members = ["engine", "reference", "harness", "fixtures"];
+    for package in ["engine", "reference"] {
+        let shared: Vec<String> = dependencies(package)
+            .into_iter()
+            .filter(|name| members.contains(&name.as_str()) && name != "fixtures")
+            .collect();
+        assert!(shared.is_empty(), "{package} depends on {shared:?}: they never see each other");
+    }
+    let manifest: toml::Table = read("engine/Cargo.toml").parse().unwrap();
+    let engine = manifest["dependencies"].as_table().unwrap();
+    assert!(!engine.keys().any(|name| name.starts_with("candle")), "the engine has no candle");
+    let harness = dependencies("harness");
+    assert!(harness.contains(&"engine".to_owned()) && harness.contains(&"reference".to_owned()));
+    let mut findings = Vec::new();
+    for (name, text) in sources() {
+        let other = match name.split('/').next() {
+            Some("engine") => "reference",
+            Some("reference") => "engine",
+            _ => continue,
+        };
+        for needle in [format!("../{other}/"), format!("use {other}::"), format!("{other}::gguf")] {
+            if text.contains(&needle) {
+                findings.push(format!("{name}: `{needle}` reaches into the other side"));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn an_operation_has_one_name_everywhere() {
+    let kernels = files().into_iter().filter(|name| name.ends_with(".hip"));
+    let stems: Vec<String> = kernels
+        .map(|name| name.rsplit('/').next().unwrap().trim_end_matches(".hip").to_owned())
+        .collect();
+    assert!(stems.len() >= 10, "{stems:?}");
+    let reference = read("reference/src/exact/mod.rs");
+    for stem in &stems {
+        let launcher = format!("engine/src/kernels/{stem}.rs");
+        assert!(root().join(&launcher).is_file(), "{launcher} is missing");
+        // An addition and a copy have no file of their own on candle's side.
+        if !matches!(stem.as_str(), "residual" | "kv_write") {
+            let twin = format!("reference/src/exact/{stem}.rs");
+            assert!(root().join(&twin).is_file(), "{twin} is missing");
+            assert!(reference.contains(&format!("mod {stem};")), "{twin} is not compiled");
+        }
+        let kernel = read(&format!("engine/kernels/{stem}.hip"));
+        assert!(kernel.contains("CONTRACT.md section"), "{stem}.hip names no section");
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = ["TODO", "FIXME", "XXX", "unimplemented!", "todo!"];
+    let mut findings = Vec::new();
+    for (name, text) in sources().into_iter().filter(|(name, _)| name != "harness/tests/house.rs") {
+        for (index, line) in text.lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                findings.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+            if line.contains("#[ignore]") {
+                findings.push(format!("{name}:{}: an ignored test says why", index + 1));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn files_are_small_and_no_snapshot_waits() {
+    let mut findings = Vec::new();
+    for name in files() {
+        let bytes = fs::metadata(root().join(&name)).unwrap().len();
+        if bytes > FILE_BYTES_MAX {
+            findings.push(format!("{name}: {bytes} bytes, at most {FILE_BYTES_MAX} are kept"));
+        }
+        if ends(&name, &[".snap.new", ".pending-snap"]) {
+            findings.push(format!("{name}: review it with `cargo insta review`"));
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn the_documents_are_there_and_true() {
+    let architecture = read("ARCHITECTURE.md");
+    let lines = architecture.lines().count();
+    assert!(lines <= 150, "ARCHITECTURE.md has {lines} lines, 150 are read");
+    assert!(architecture.contains("**Invariant:**"));
+    assert!(read("CHANGELOG.md").contains("### Numerics"));
+    let readme = read("README.md");
+    for command in ["cargo run --release -- run", "cargo test"] {
+        assert!(readme.contains(command), "README.md does not say `{command}`");
+    }
+    for name in ["CONTRACT.md", "CONTRIBUTING.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+        assert!(root().join(name).is_file(), "{name} is missing");
+    }
+    // Paths in backticks exist.
+    let mut findings = Vec::new();
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRACT.md", "CONTRIBUTING.md"] {
+        let text = read(name);
+        for (index, piece) in text.split('`').enumerate() {
+            let folders = ["engine/", "reference/", "harness/", "fixtures/", "snapshots/", "ci/"];
+            let path = index % 2 == 1 && folders.iter().any(|folder| piece.starts_with(folder));
+            if path && !piece.contains([' ', '*']) && !root().join(piece).exists() {
+                findings.push(format!("{name}: `{piece}` does not exist"));
+            }
+        }
+    }
+    none(findings);
+}
