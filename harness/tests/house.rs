@@ -103,9 +103,12 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
 
 #[test]
 fn functions_fit_on_a_page() {
-    let example = "fn one() {\n    two();\n}\n\ntrait A {\n    fn none();\n    fn three() {\n        \
-                   4\n    }\n}\n";
-    assert_eq!(functions(example), [(1, 3), (7, 3)]);
+    let example =
+        ["fn one() {", "    two();", "}", "trait A {", "    fn none();", "    fn three() {"]
+            .into_iter()
+            .chain(["        4", "    }", "}"]);
+    let example: Vec<&str> = example.collect();
+    assert_eq!(functions(&example.join("\n")), [(1, 3), (6, 3)]);
     let mut findings = Vec::new();
     for (name, text) in sources().into_iter().filter(|(name, _)| name.ends_with(".rs")) {
         for (line, length) in functions(&text) {
@@ -258,7 +261,8 @@ fn the_documents_are_there_and_true() {
         for (index, piece) in text.split('`').enumerate() {
             let folders = ["engine/", "reference/", "harness/", "fixtures/", "snapshots/", "ci/"];
             let path = index % 2 == 1 && folders.iter().any(|folder| piece.starts_with(folder));
-            if path && !piece.contains([' ', '*']) && !root().join(piece).exists() {
+            let pattern = piece.contains([' ', '*']) || piece.contains("NAME");
+            if path && !pattern && !root().join(piece).exists() {
                 findings.push(format!("{name}: `{piece}` does not exist"));
             }
         }

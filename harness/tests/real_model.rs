@@ -6,17 +6,18 @@ mod support;
 use harness::model::Model;
 use harness::sides::TapLevel;
 use libtest_mimic::{Arguments, Trial};
-use support::all_agree;
 use support::matrix::Case;
+use support::{all_agree, lockstep};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
 type Test = (&'static str, fn(&Model));
 
 fn main() {
-    let tests: [Test; 2] = [
+    let tests: [Test; 3] = [
         ("smollm2_in_some_splits", smollm2_in_some_splits),
         ("smollm2_in_every_tap", smollm2_in_every_tap),
+        ("smollm2_writes_what_the_readme_says", smollm2_writes_what_the_readme_says),
     ];
     let missing = fixtures::cached(MODEL).is_none();
     let trials = tests.map(|(name, test)| {
@@ -41,4 +42,16 @@ fn smollm2_in_some_splits(model: &Model) {
 
 fn smollm2_in_every_tap(model: &Model) {
     all_agree(model, &[Case { level: TapLevel::Op, ..Case::new(2, 2) }]);
+}
+
+fn smollm2_writes_what_the_readme_says(_: &Model) {
+    let prompt = "The capital of France is";
+    let output =
+        lockstep(&["run", "--model", MODEL, "--prompt", prompt, "--max-tokens", "24", "--greedy"]);
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let text = stdout.lines().find_map(|line| line.strip_prefix("text       ")).unwrap();
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(prompt), "README.md has another prompt");
+    assert!(readme.contains(&format!("`{text}`")), "README.md does not say {text}");
 }

@@ -76,7 +76,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub past_end: bool,
 
-    /// Where the engine runs: auto, host, hip[:N], cuda[:N]
+    /// Where the engine runs: auto, host, hip, hip:N, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# What every change has to pass, on a machine without a GPU. Runs by hand the same way.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() {
+    echo "== $*"
+    "$@"
+}
+
+export RUSTDOCFLAGS="-D warnings"
+
+step ci/tools.sh
+step cargo fmt --all --check
+step cargo clippy --locked --workspace --all-targets -- -D warnings
+step cargo doc --locked --workspace --no-deps
+step cargo run --locked --release -- run
+step cargo run --locked --release -- fetch smollm2-135m-instruct
+step cargo run --locked --release -- run --model smollm2-135m-instruct --prompt "Hi" \
+    --max-tokens 16 --greedy --reference wide
+step ci/tests.sh
