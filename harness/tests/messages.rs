@@ -38,7 +38,7 @@ fn says(name: &str, arguments: &[&str]) {
 #[test]
 fn help() {
     says("help", &["--help"]);
-    for command in ["run", "fetch", "inspect", "devices", "bench"] {
+    for command in ["run", "fetch", "inspect", "fixture", "devices", "bench"] {
         says(&format!("help_{command}"), &[command, "--help"]);
     }
     says("help_first_steps", &[]);

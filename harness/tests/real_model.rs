@@ -3,7 +3,10 @@
 
 mod support;
 
-use harness::model::Model;
+use std::fs::File;
+
+use fixtures::{GgmlDType, Mix};
+use harness::model::{Model, Prompt};
 use harness::sides::TapLevel;
 use libtest_mimic::{Arguments, Trial};
 use support::matrix::Case;
@@ -14,10 +17,11 @@ const MODEL: &str = "smollm2-135m-instruct";
 type Test = (&'static str, fn(&Model));
 
 fn main() {
-    let tests: [Test; 3] = [
+    let tests: [Test; 4] = [
         ("smollm2_in_some_splits", smollm2_in_some_splits),
         ("smollm2_in_every_tap", smollm2_in_every_tap),
         ("smollm2_writes_what_the_readme_says", smollm2_writes_what_the_readme_says),
+        ("smollm2_writes_the_same_when_it_is_padded", smollm2_writes_the_same_when_it_is_padded),
     ];
     let missing = fixtures::cached(MODEL).is_none();
     let trials = tests.map(|(name, test)| {
@@ -54,4 +58,46 @@ fn smollm2_writes_what_the_readme_says(_: &Model) {
     let readme = include_str!("../../README.md");
     assert!(readme.contains(prompt), "README.md has another prompt");
     assert!(readme.contains(&format!("`{text}`")), "README.md does not say {text}");
+}
+
+/// Prompts and how the model goes on, in 16 tokens of the largest logit.
+fn texts(model: &Model) -> Vec<String> {
+    let options = reference::Options { context_tokens: 64, ..reference::Options::default() };
+    let mut reference = reference::Reference::load(&model.path, &options).unwrap();
+    let prompts = ["The capital of France is", "Once upon a time", "def fibonacci(n):"];
+    let mut go_on = |prompt: &str| {
+        reference.reset();
+        let mut ids = model.ids(Prompt::Text(prompt)).unwrap();
+        let mut run = 0;
+        for _ in 0..16 {
+            let readout = reference.forward(&ids[run..], &mut reference::Silent).unwrap();
+            run = ids.len();
+            ids.push(largest(&readout.logits.to_f64()));
+        }
+        model.decode(&ids).unwrap()
+    };
+    prompts.map(&mut go_on).into()
+}
+
+fn largest(logits: &[f64]) -> u32 {
+    let place = (0..logits.len()).max_by(|one, two| logits[*one].total_cmp(&logits[*two]));
+    u32::try_from(place.unwrap()).unwrap()
+}
+
+fn smollm2_writes_the_same_when_it_is_padded(model: &Model) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("padded.gguf");
+    let mix = Mix::All(GgmlDType::F32);
+    fixtures::convert(&model.path, mix, &mut File::create(&path).unwrap()).unwrap();
+    let padded = Model::resolve(path.to_str()).unwrap();
+    let config = engine::Config::from_gguf(&padded.file).unwrap();
+    assert_eq!((config.hidden, config.heads, config.kv_heads), (768, 12, 4));
+    let tokeniser = |model: &Model| {
+        let all = model.file.metadata().clone().into_iter();
+        all.filter(|(key, _)| key.starts_with("tokenizer.")).collect::<Vec<_>>()
+    };
+    assert_eq!(tokeniser(&padded), tokeniser(model));
+    let (expected, actual) = (texts(model), texts(&padded));
+    assert_eq!(actual, expected);
+    assert!(expected[0].starts_with("The capital of France is Paris"), "{expected:?}");
 }

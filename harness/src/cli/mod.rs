@@ -4,6 +4,7 @@ mod bench;
 mod devices;
 mod failure;
 mod fetch;
+mod fixture;
 mod inspect;
 mod options;
 mod run;
@@ -42,6 +43,7 @@ enum Command {
     Run(run::RunCommand),
     Fetch(fetch::FetchCommand),
     Inspect(inspect::InspectCommand),
+    Fixture(fixture::FixtureCommand),
     Devices(devices::DevicesCommand),
     Bench(bench::BenchCommand),
 }
@@ -53,6 +55,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Run(command)) => command.execute(),
         Some(Command::Fetch(command)) => command.execute(),
         Some(Command::Inspect(command)) => command.execute(),
+        Some(Command::Fixture(command)) => command.execute(),
         Some(Command::Devices(command)) => command.execute(),
         Some(Command::Bench(command)) => command.execute(),
     }
