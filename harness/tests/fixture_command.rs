@@ -101,3 +101,22 @@ fn a_file_that_cannot_be_written_or_read() {
     assert_eq!(std::fs::read_to_string(out).unwrap(), "kept");
     assert_eq!(names(folder.path()), ["kept.gguf"]);
 }
+
+#[test]
+fn files_without_what_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.gguf");
+    let (path, out) = (source.to_str().unwrap(), folder.path().join("out.gguf"));
+    let out = out.to_str().unwrap();
+    for (option, name, from, to) in [
+        ("--tokeniser", "no_tokens", "tokenizer.ggml.tokens", "tokenizer.ggml.tokenX"),
+        ("--from", "tensor", "blk.3.ffn_up.weight", "blk.3.ffn_pu.weight"),
+    ] {
+        let mut bytes = fixtures::TINY.to_vec();
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&source, bytes).unwrap();
+        says(&format!("error_fixture_{name}"), folder.path(), &[option, path, "--out", out]);
+        assert_eq!(names(folder.path()), ["source.gguf"], "{name}");
+    }
+}

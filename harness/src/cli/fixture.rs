@@ -1,5 +1,7 @@
 //! `lockstep fixture`: a GGUF file from a seed, or a real one in another weight type.
 
+#![expect(clippy::doc_markdown, reason = "these comments are the help on a terminal")]
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -183,8 +185,9 @@ impl FixtureCommand {
         let Some(asked) = &options.tokeniser else { return Ok(recipe) };
         let source = located("--tokeniser", asked)?;
         source.read()?;
+        let hint = "give --tokeniser a file with `tokenizer.` in what `lockstep inspect` shows";
         let tokeniser = Tokeniser::of_file(&source.path)
-            .map_err(|error| Failure::input(format!("{}: {error}", source.name)))?;
+            .map_err(|error| Failure::input(format!("{}: {error}", source.name)).hint(hint))?;
         Ok(recipe.with_tokeniser(tokeniser))
     }
 }
