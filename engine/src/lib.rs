@@ -13,6 +13,6 @@ mod taps;
 
 pub use error::{Error, ErrorKind};
 pub use hash::hash_row;
-pub use llama::{Config, ConfigError, Engine, Identity};
+pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables};
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};
 pub use taps::{Observer, Place, Readout, Silent, Tap, TapLevel};

@@ -2,7 +2,7 @@
 
 use super::cache::Cache;
 use super::config::Config;
-use super::rotary;
+use super::rotary::Rotary;
 use super::weights::Weights;
 use super::workspace::Workspace;
 use crate::device::{Buffer, Device};
@@ -64,7 +64,7 @@ impl Engine {
         let workspace = Workspace::allocate(&device, &config, &weights, digit_count, ubatch)?;
         let cache = Cache::allocate(&device, &config, options.kv, options.context_tokens)?;
         let factors = weights.rope_factors.as_deref();
-        let tables = rotary::tables(&config, factors, options.context_tokens);
+        let tables = Rotary::new(&config, factors).tables(options.context_tokens);
         Ok(Self {
             cosine: device.upload("rope.cosine", &tables.cosine)?,
             sine: device.upload("rope.sine", &tables.sine)?,

@@ -11,3 +11,4 @@ mod workspace;
 
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, Identity};
+pub use rotary::{Rotary, RotaryTables};
