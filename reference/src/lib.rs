@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod blocks;
+pub mod bounds;
 mod config;
 mod error;
 pub mod exact;

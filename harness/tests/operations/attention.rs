@@ -5,8 +5,8 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Stream};
-use crate::{any_kv, any_level, assert_same, run};
+use crate::{any_family, any_kv, any_level, assert_same, run};
+use fixtures::values::{Family, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -30,7 +30,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let shape = (1_usize..4, 1_usize..4, head_size, positions, 1_usize..40);
     // How peaked the scores are: from nearly uniform to one key that takes all.
     let spread = prop::sample::select(vec![0.01_f32, 1.0, 8.0, 100.0]);
-    let values = (any_kv(), Family::any(), spread, any::<u64>());
+    let values = (any_kv(), any_family(), spread, any::<u64>());
     (shape, values, Build::any(), any_level()).prop_map(|(shape, values, build, level)| {
         let (kv_heads, group, head_size, positions, rows) = shape;
         let (kv, family, spread, seed) = values;

@@ -5,8 +5,8 @@ use reference::exact::ops;
 use reference::{Activations, KvType, WeightType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Scales, Stream};
-use crate::{any_type, assert_same, run, width};
+use crate::{any_scales, any_type, assert_same, run, width};
+use fixtures::values::{Scales, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -21,7 +21,7 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let shape = (any_type(), 1_usize..40, 1_usize..10, 1_usize..10);
-    (shape, Scales::any(), Build::any(), any::<u64>()).prop_map(|(shape, scales, build, seed)| {
+    (shape, any_scales(), Build::any(), any::<u64>()).prop_map(|(shape, scales, build, seed)| {
         let (kind, vocabulary, blocks, tokens) = shape;
         Case { kind, vocabulary, blocks, tokens, scales, build, seed }
     })
@@ -31,7 +31,7 @@ fn check(case: Case) {
     let Case { kind, vocabulary, blocks, tokens, scales, build, seed } = case;
     let mut stream = Stream::new(seed);
     let columns = width(kind, blocks);
-    let table = stream.blocks(kind, scales, vocabulary * columns / kind.block_values());
+    let table = stream.blocks(kind.to_candle(), scales, vocabulary * columns / kind.block_values());
     let tokens: Vec<u32> = (0..tokens).map(|_| stream.below(vocabulary) as u32).collect();
     let matrix = ops::MatrixBytes { kind, bytes: &table, rows: vocabulary, columns };
     let expected = ops::embed(matrix, &tokens);

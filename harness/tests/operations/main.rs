@@ -13,11 +13,11 @@ mod quantise;
 mod rms_norm;
 mod rope;
 mod swiglu;
-mod values;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fixtures::values::{Family, Scales};
 use harness::compare::rows::{RowVerdict, compare};
 use harness::sides::Row;
 use proptest::prelude::*;
@@ -67,6 +67,16 @@ fn any_type() -> impl Strategy<Value = WeightType> {
 
 fn any_activations() -> impl Strategy<Value = Activations> {
     prop::sample::select(vec![Activations::I24, Activations::I16, Activations::I8])
+}
+
+/// Ordinary ones in half of the cases.
+fn any_family() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::Ordinary), prop::sample::select(Family::ALL.as_slice())]
+}
+
+/// Ordinary ones in half of the cases.
+fn any_scales() -> impl Strategy<Value = Scales> {
+    prop_oneof![Just(Scales::Ordinary), prop::sample::select(Scales::ALL.as_slice())]
 }
 
 fn any_kv() -> impl Strategy<Value = KvType> {

@@ -5,8 +5,10 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType, WeightType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Scales, Stream};
-use crate::{any_activations, any_level, any_rows, any_type, assert_same, run, width};
+use crate::{
+    any_activations, any_family, any_level, any_rows, any_scales, any_type, assert_same, run, width,
+};
+use fixtures::values::{Family, Scales, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -24,7 +26,7 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let shape = (any_type(), any_rows(), 1_usize..10, any_rows());
-    let values = (any_activations(), Family::any(), Scales::any(), any::<u64>());
+    let values = (any_activations(), any_family(), any_scales(), any::<u64>());
     (shape, values, Build::any(), any_level()).prop_map(|(shape, values, build, level)| {
         let (kind, outputs, blocks, rows) = shape;
         let (activations, family, scales, seed) = values;
@@ -37,7 +39,7 @@ fn check(case: Case) {
         case;
     let mut stream = Stream::new(seed);
     let width = width(kind, blocks);
-    let weights = stream.blocks(kind, scales, outputs * width / kind.block_values());
+    let weights = stream.blocks(kind.to_candle(), scales, outputs * width / kind.block_values());
     let x = stream.rows(family, rows * width, width);
     let matrix = ops::MatrixBytes { kind, bytes: &weights, rows: outputs, columns: width };
     let expected = ops::product(level, activations, matrix, &x);

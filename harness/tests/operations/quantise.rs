@@ -5,8 +5,8 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Stream};
-use crate::{any_activations, any_level, any_rows, assert_same, run};
+use crate::{any_activations, any_family, any_level, any_rows, assert_same, run};
+use fixtures::values::{Family, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -24,7 +24,7 @@ struct Case {
 fn cases() -> impl Strategy<Value = Case> {
     let block = prop::sample::select(vec![32_usize, 256]);
     let shape = (block, prop::sample::select(vec![16_usize, 32]), 1_usize..10, any_rows());
-    let values = (any_activations(), Family::any(), any::<u64>());
+    let values = (any_activations(), any_family(), any::<u64>());
     (shape, values, Build::any(), any_level()).prop_map(|(shape, values, build, level)| {
         let (block, group, blocks, rows) = shape;
         let (activations, family, seed) = values;

@@ -5,8 +5,8 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Stream};
-use crate::{any_level, any_rows, assert_same, run};
+use crate::{any_family, any_level, any_rows, assert_same, run};
+use fixtures::values::{Family, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -24,7 +24,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let width = prop_oneof![special, 1_usize..1100];
     let epsilon = prop::sample::select(vec![1e-5_f32, 1e-6, 0.0, 1e-30, 1.0]);
     let shape = (width, any_rows(), epsilon);
-    (shape, Family::any(), Build::any(), any_level(), any::<u64>()).prop_map(
+    (shape, any_family(), Build::any(), any_level(), any::<u64>()).prop_map(
         |((width, rows, epsilon), family, build, level, seed)| Case {
             width,
             rows,

@@ -6,8 +6,8 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Stream};
-use crate::{any_level, assert_same, run};
+use crate::{any_family, any_level, assert_same, run};
+use fixtures::values::{Family, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -29,7 +29,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let base = prop::sample::select(vec![10_000.0_f32, 100_000.0, 500_000.0, 1.0]);
     let first = prop::sample::select(vec![0_usize, 1, 63, 64, 65, 4095]);
     let shape = (1_usize..5, head_size, 0_usize..3, base, any::<bool>(), first, 1_usize..5);
-    (shape, Family::any(), Build::any(), any_level(), any::<u64>()).prop_map(
+    (shape, any_family(), Build::any(), any_level(), any::<u64>()).prop_map(
         |(shape, family, build, level, seed)| {
             let (heads, head_size, less, base, factors, first_position, rows) = shape;
             let rotated = head_size - 2 * less.min(head_size / 2 - 1);

@@ -5,8 +5,8 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType};
 
 use crate::engine::{Build, Engine};
-use crate::values::{Family, Stream};
-use crate::{any_level, assert_same, run};
+use crate::{any_family, any_level, assert_same, run};
+use fixtures::values::{Family, Stream};
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -20,7 +20,7 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Case> {
     let count = prop_oneof![1_usize..3000, prop::sample::select(vec![1_usize, 255, 256, 257])];
-    (count, Family::any(), Family::any(), Build::any(), any_level(), any::<u64>()).prop_map(
+    (count, any_family(), any_family(), Build::any(), any_level(), any::<u64>()).prop_map(
         |(count, one, two, build, level, seed)| Case { count, one, two, build, level, seed },
     )
 }
