@@ -2,7 +2,7 @@
 //!
 //! One file an operation, one `check` in it; what a case is made of comes from a seed, and a case
 //! that failed is kept beside its file and runs again. `LOCKSTEP_CASES_TIMES=10` runs ten times
-//! as many cases.
+//! as many cases; `LOCKSTEP_CASES_KEEP=0` keeps none.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod attention;
@@ -21,7 +21,7 @@ use fixtures::values::{Family, Scales};
 use harness::compare::rows::{RowVerdict, compare};
 use harness::sides::Row;
 use proptest::prelude::*;
-use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use proptest::test_runner::{FailurePersistence, FileFailurePersistence, TestRunner};
 use reference::exact::Level;
 use reference::{Activations, KvType, WeightType};
 
@@ -29,10 +29,12 @@ use reference::{Activations, KvType, WeightType};
 #[track_caller]
 fn run<S: Strategy>(source_file: &'static str, cases: u32, strategy: &S, check: fn(S::Value)) {
     let times = std::env::var("LOCKSTEP_CASES_TIMES").map_or(1, |times| times.parse().unwrap());
+    let keep = std::env::var("LOCKSTEP_CASES_KEEP").map_or(true, |keep| keep != "0");
+    let seeds: Box<dyn FailurePersistence> = Box::new(FileFailurePersistence::WithSource("seeds"));
     let config = ProptestConfig {
         cases: cases * times,
         source_file: Some(source_file),
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("seeds"))),
+        failure_persistence: keep.then_some(seeds),
         ..ProptestConfig::default()
     };
     let done = AtomicU64::new(0);
