@@ -113,6 +113,8 @@ fn last_lines(output: &Output) -> String {
 fn tests(copy: &Path) -> io::Result<Output> {
     Command::new(env!("CARGO"))
         .args(["test", "-p", "harness", "--test", "operations"])
+        // The comparison need not be fast here; it is built again for every edit.
+        .args(["--config", "profile.dev.package.harness.opt-level=0"])
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", copy.with_file_name("build"))
         // A case that fails here is no case of the clean sources.

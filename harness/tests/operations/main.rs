@@ -5,6 +5,7 @@
 //! as many cases; `LOCKSTEP_CASES_KEEP=0` keeps none.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
+mod addresses;
 mod attention;
 mod embed;
 mod engine;
