@@ -18,25 +18,47 @@ const X86_BUILDS: [(&str, &[&str]); 4] = [
 const OTHER_BUILDS: [(&str, &[&str]); 2] =
     [("baseline", &[]), ("checked", &["-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"])];
 
+/// Builds of the probe alone that must be refused; flags that come later win.
+const X86_UNFIT_BUILDS: [(&str, &[&str]); 3] = [
+    ("fast_math", &["-march=x86-64-v3", "-ffast-math", "-ffp-contract=fast"]),
+    ("contracted", &["-march=x86-64-v3", "-ffp-contract=fast"]),
+    ("misset", &["-march=x86-64-v3", "-DLOCKSTEP_MISSET"]),
+];
+
+const OTHER_UNFIT_BUILDS: [(&str, &[&str]); 2] = [
+    ("fast_math", &["-ffast-math", "-ffp-contract=fast"]),
+    ("contracted", &["-ffp-contract=fast"]),
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let builds: &[(&str, &[&str])] =
         if architecture == "x86_64" { &X86_BUILDS } else { &OTHER_BUILDS };
+    let unfit_builds: &[(&str, &[&str])] =
+        if architecture == "x86_64" { &X86_UNFIT_BUILDS } else { &OTHER_UNFIT_BUILDS };
     for (name, flags) in builds {
-        let mut build = cc::Build::new();
-        build.cpp(true).file("kernels/host.cpp").warnings(true).extra_warnings(true);
-        // The debug profile's own optimisation flags would come last and win.
-        build.opt_level(3).debug(false).force_frame_pointer(false);
-        for flag in FLAGS.iter().chain(*flags) {
-            build.flag(flag);
-        }
-        build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
-        build.compile(&format!("lockstep_host_{name}"));
+        compile("kernels/host.cpp", name, flags);
+    }
+    for (name, flags) in unfit_builds {
+        compile("kernels/unfit.cpp", name, flags);
     }
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
+}
+
+/// Compiles one build into an archive that exports `lockstep_host_NAME`.
+fn compile(file: &str, name: &str, flags: &[&str]) {
+    let mut build = cc::Build::new();
+    build.cpp(true).file(file).warnings(true).extra_warnings(true);
+    // The debug profile's own optimisation flags would come last and win.
+    build.opt_level(3).debug(false).force_frame_pointer(false);
+    for flag in FLAGS.iter().chain(flags) {
+        build.flag(flag);
+    }
+    build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
+    build.compile(&format!("lockstep_host_{name}"));
 }
 
 /// BLAKE3 over the names and contents of the kernel sources and over the flags.

@@ -83,3 +83,12 @@ struct ResidualArguments {
     Span<float> out;
     u32 count, unused;
 };
+
+struct ProbeArguments {
+    Span<const u32> operations;  // [rows]
+    Span<const u32> first;       // [rows][32]
+    Span<const u32> second;
+    Span<const u32> third;
+    Span<u32> out;               // [rows][32]
+    u32 lanes, unused;
+};

@@ -14,6 +14,7 @@ namespace {
 #include "attention.hip"
 #include "swiglu.hip"
 #include "residual.hip"
+#include "probe.hip"
 }  // namespace
 
 /// The first of this build's kernels; each names the next.

@@ -14,5 +14,7 @@ mod taps;
 pub use error::{Error, ErrorKind};
 pub use hash::hash_row;
 pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables};
+#[doc(hidden)]
+pub use options::Unfit;
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};
 pub use taps::{Observer, Place, Readout, Silent, Tap, TapLevel};

@@ -125,10 +125,63 @@ pub enum HostBuild {
     Avx512,
     /// Every access through a span or a shared array compared with its length.
     Checked,
+    /// No engine: the probe alone, built or set so that it breaks the contract. For tests.
+    #[doc(hidden)]
+    Unfit(Unfit),
+}
+
+/// What is wrong with a build that the probe has to refuse.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Compiled with `-ffast-math`.
+    FastMath,
+    /// Compiled with `-ffp-contract=fast`.
+    Contracted,
+    /// The CPU takes denormal inputs for zero.
+    FlushedInputs,
+    /// The CPU makes denormal results zero.
+    FlushedResults,
+    /// The CPU rounds down.
+    RoundedDown,
+    /// The CPU rounds up.
+    RoundedUp,
+    /// The CPU rounds towards zero.
+    RoundedToZero,
+}
+
+impl Unfit {
+    /// All of them; only x86-64 has those that set the CPU.
+    pub const ALL: &[Self] = &[
+        Self::FastMath,
+        Self::Contracted,
+        #[cfg(target_arch = "x86_64")]
+        Self::FlushedInputs,
+        #[cfg(target_arch = "x86_64")]
+        Self::FlushedResults,
+        #[cfg(target_arch = "x86_64")]
+        Self::RoundedDown,
+        #[cfg(target_arch = "x86_64")]
+        Self::RoundedUp,
+        #[cfg(target_arch = "x86_64")]
+        Self::RoundedToZero,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FastMath => "fast-math",
+            Self::Contracted => "contracted",
+            Self::FlushedInputs => "flushed inputs",
+            Self::FlushedResults => "flushed results",
+            Self::RoundedDown => "rounded down",
+            Self::RoundedUp => "rounded up",
+            Self::RoundedToZero => "rounded to zero",
+        }
+    }
 }
 
 impl HostBuild {
-    /// All builds, the fastest last of the unchecked ones.
+    /// All builds of the engine, the fastest last of the unchecked ones.
     pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Checked];
 
     /// The word used in identities.
@@ -138,6 +191,7 @@ impl HostBuild {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Checked => "checked",
+            Self::Unfit(unfit) => unfit.name(),
         }
     }
 }

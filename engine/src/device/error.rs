@@ -1,5 +1,7 @@
 //! Everything a device can refuse, each with what was asked for and the way out.
 
+use super::probe::Finding;
+
 /// An error of the device layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -12,6 +14,14 @@ pub enum DeviceError {
         reason: String,
         /// What to do about it.
         remedy: String,
+    },
+    /// The device is there, but does not compute as CONTRACT.md demands.
+    #[error("device {device} is refused: {finding}")]
+    Refused {
+        /// The device and its name.
+        device: String,
+        /// The first operation whose bits are wrong.
+        finding: Box<Finding>,
     },
     /// Memory could not be had.
     #[error("allocation of {bytes} bytes for {name} failed; lower --context-tokens or --ubatch")]

@@ -2,7 +2,7 @@
 
 use super::backend::{Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
-use crate::options::HostBuild;
+use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
 use std::alloc::Layout;
 use std::ffi::{CStr, c_char, c_void};
@@ -45,6 +45,18 @@ unsafe extern "C" {
     fn lockstep_host_avx2() -> *const Registration;
     #[cfg(target_arch = "x86_64")]
     fn lockstep_host_avx512() -> *const Registration;
+    fn lockstep_host_fast_math() -> *const Registration;
+    fn lockstep_host_contracted() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_flushed_inputs() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_flushed_results() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_rounded_down() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_rounded_up() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_rounded_to_zero() -> *const Registration;
 }
 
 /// Whether this CPU can run a build.
@@ -59,7 +71,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
             && is_x86_feature_detected!("movbe");
         match build {
             HostBuild::Baseline => true,
-            HostBuild::Avx2 | HostBuild::Checked => avx2,
+            HostBuild::Avx2 | HostBuild::Checked | HostBuild::Unfit(_) => avx2,
             HostBuild::Avx512 => {
                 avx2 && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -72,7 +84,11 @@ pub(crate) fn usable(build: HostBuild) -> bool {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        matches!(build, HostBuild::Baseline | HostBuild::Checked)
+        match build {
+            HostBuild::Baseline | HostBuild::Checked => true,
+            HostBuild::Avx2 | HostBuild::Avx512 => false,
+            HostBuild::Unfit(unfit) => Unfit::ALL.contains(&unfit),
+        }
     }
 }
 
@@ -82,19 +98,41 @@ fn fastest() -> HostBuild {
     preferred.into_iter().find(|build| usable(*build)).unwrap_or(HostBuild::Baseline)
 }
 
+/// Gives the first kernel of a build's list.
+type Head = unsafe extern "C" fn() -> *const Registration;
+
 /// First kernel of a build's list.
 fn first_registration(build: HostBuild) -> *const Registration {
-    let head: unsafe extern "C" fn() -> *const Registration = match build {
+    let head: Head = match build {
         #[cfg(target_arch = "x86_64")]
         HostBuild::Avx2 => lockstep_host_avx2,
         #[cfg(target_arch = "x86_64")]
         HostBuild::Avx512 => lockstep_host_avx512,
         HostBuild::Checked => lockstep_host_checked,
+        HostBuild::Unfit(unfit) => unfit_registration(unfit),
         _ => lockstep_host_baseline,
     };
     // SAFETY: the function takes nothing and returns the head of a list that is complete before
     // `main`, since its elements are constructed when the program is loaded.
     unsafe { head() }
+}
+
+/// The head of a build that the probe has to refuse.
+fn unfit_registration(unfit: Unfit) -> Head {
+    match unfit {
+        #[cfg(target_arch = "x86_64")]
+        Unfit::FlushedInputs => lockstep_host_flushed_inputs,
+        #[cfg(target_arch = "x86_64")]
+        Unfit::FlushedResults => lockstep_host_flushed_results,
+        #[cfg(target_arch = "x86_64")]
+        Unfit::RoundedDown => lockstep_host_rounded_down,
+        #[cfg(target_arch = "x86_64")]
+        Unfit::RoundedUp => lockstep_host_rounded_up,
+        #[cfg(target_arch = "x86_64")]
+        Unfit::RoundedToZero => lockstep_host_rounded_to_zero,
+        Unfit::Contracted => lockstep_host_contracted,
+        _ => lockstep_host_fast_math,
+    }
 }
 
 /// The device `host`.

@@ -9,6 +9,7 @@ mod buffer;
 mod error;
 mod host;
 mod launch;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use backend::{Description, Grid, Kernel};
 pub use buffer::{Buffer, View};
 pub use error::DeviceError;
 pub use launch::{Access, Span};
+pub use probe::Finding;
 
 use crate::options::{DeviceChoice, HostBuild};
 use backend::Backend;
@@ -29,13 +31,15 @@ use std::sync::atomic::Ordering;
 pub struct Device {
     backend: Arc<dyn Backend>,
     counts: Arc<CopyCounts>,
+    operations_probed: u64,
 }
 
 impl Device {
-    /// Opens a device.
+    /// Opens a device and probes its arithmetic.
     ///
     /// # Errors
-    /// [`DeviceError::Missing`] with the reason and the remedy.
+    /// [`DeviceError::Missing`] with the reason and the remedy, [`DeviceError::Refused`] with the
+    /// first operation whose bits are not those of CONTRACT.md.
     pub fn open(
         choice: DeviceChoice,
         host_build: Option<HostBuild>,
@@ -50,13 +54,26 @@ impl Device {
         };
         match choice {
             DeviceChoice::Auto | DeviceChoice::Host => {
-                let backend: Arc<dyn Backend> =
-                    Arc::new(host::HostBackend::new(host_build, threads)?);
-                Ok(Self { backend, counts: Arc::default() })
+                Self::probed(Arc::new(host::HostBackend::new(host_build, threads)?))
             }
             DeviceChoice::Hip(_) => missing("HIP"),
             DeviceChoice::Cuda(_) => missing("CUDA"),
         }
+    }
+
+    /// Every backend becomes a device here, after the probe or not at all.
+    fn probed(backend: Arc<dyn Backend>) -> Result<Self, DeviceError> {
+        let mut device = Self { backend, counts: Arc::default(), operations_probed: 0 };
+        device.operations_probed = probe::probe(&device)?;
+        assert_eq!(device.copies_checked(), device.copies_total(), "copies of the probe");
+        // The counts that a run shows are of its own copies.
+        device.counts = Arc::default();
+        Ok(device)
+    }
+
+    /// Operations whose bits were compared when the device was opened.
+    pub fn operations_probed(&self) -> u64 {
+        self.operations_probed
     }
 
     /// The host builds that this CPU can run.
