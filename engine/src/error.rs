@@ -59,12 +59,15 @@ pub enum ErrorKind {
     Input,
     /// The device.
     Device,
+    /// The device, whose arithmetic is not the contract's.
+    Refused,
 }
 
 impl Error {
     /// Who has to act.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Device(DeviceError::Refused { .. }) => ErrorKind::Refused,
             Self::Device(_) => ErrorKind::Device,
             _ => ErrorKind::Input,
         }

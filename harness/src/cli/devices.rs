@@ -10,12 +10,15 @@ use super::sides::Setup;
 use super::{EXIT_CODES, Failure, run};
 use crate::model::Model;
 use crate::report::output::Output;
-use crate::sides::Side;
 use crate::sides::engine::EngineSide;
+use crate::sides::{Side, SideIdentity};
 
 /// Say which devices can run the engine, and why the others cannot
 #[derive(Debug, Args)]
-#[command(after_help = format!("Each device is asked to load the embedded model.\n\n{EXIT_CODES}"))]
+#[command(after_help = format!(
+    "Each device is probed (CONTRACT.md section 14) and asked to load the embedded model.\n\n\
+     {EXIT_CODES}"
+))]
 pub(super) struct DevicesCommand {}
 
 impl DevicesCommand {
@@ -34,7 +37,9 @@ impl DevicesCommand {
             let line = match EngineSide::load(&model.file, &setup.engine()) {
                 Ok(side) => {
                     let identity = side.identity();
-                    format!("ready: {}, {}", identity.device, identity.build)
+                    let operations = side.operations_probed();
+                    let SideIdentity { device, build, .. } = identity;
+                    format!("ready: {device}, {build}, probe: {operations} operations")
                 }
                 Err(error) => format!("cannot run: {error}"),
             };

@@ -65,6 +65,10 @@ impl From<SideError> for Failure {
         match error {
             SideError::Device { .. } => Self::device(error.to_string())
                 .hint("`lockstep devices` says what can run here; --device host always can"),
+            SideError::Refused { .. } => Self::device(error.to_string()).hint(
+                "CONTRACT.md section 14 says what a device owes; rebuild its kernels without \
+                 flags that loosen arithmetic, or take another --device",
+            ),
             SideError::Input { .. } => Self::input(error.to_string()).hint(
                 "`lockstep inspect FILE` shows what the file has; another conversion may work",
             ),
@@ -99,5 +103,41 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::input(format!("cannot write the results: {error}"))
             .hint("make room, or give --out another folder")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use crate::sides::engine::EngineSide;
+    use engine::{DeviceChoice, HostBuild, Options, Unfit};
+
+    #[test]
+    fn a_device_that_fails_the_probe_is_named_with_the_way_out() {
+        let model = Model::resolve(None).unwrap();
+        let options = Options {
+            device: DeviceChoice::Host,
+            host_build: Some(HostBuild::Unfit(Unfit::Contracted)),
+            ..Options::default()
+        };
+        let Err(error) = EngineSide::load(&model.file, &options) else { panic!("not refused") };
+        let failure = Failure::from(error);
+        assert_eq!(failure.code, 3);
+        let words = failure.to_string();
+        if words.contains("cannot run the build") {
+            eprintln!("SKIPPED the words of a refusal: this CPU cannot run the build");
+            return;
+        }
+        let device = format!("host ({} contracted)", std::env::consts::ARCH);
+        assert_eq!(
+            words,
+            format!(
+                "error: engine: device {device} is refused: it contracts a product and a sum into \
+                 one operation: 1.0000001 * 1.0000001 + -1.0000002 gave 0x28800000, 0x00000000 is \
+                 due\n  hint: CONTRACT.md section 14 says what a device owes; rebuild its kernels \
+                 without flags that loosen arithmetic, or take another --device"
+            )
+        );
     }
 }

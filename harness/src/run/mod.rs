@@ -193,7 +193,7 @@ impl<'a, 'p> Runner<'a, 'p> {
 
     fn fail(&mut self, error: &SideError) {
         self.stopped = Stopped::Failed;
-        self.device_failed |= matches!(error, SideError::Device { .. });
+        self.device_failed |= matches!(error, SideError::Device { .. } | SideError::Refused { .. });
         self.note(Verdict::Inconclusive(Reason::SideFailed { message: error.to_string() }));
     }
 

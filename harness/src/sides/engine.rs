@@ -21,12 +21,18 @@ impl EngineSide {
         let engine = Engine::load(file, options).map_err(|error| failure(&error, false))?;
         Ok(Self { engine })
     }
+
+    /// Operations whose bits were compared when the device was opened.
+    pub fn operations_probed(&self) -> u64 {
+        self.engine.operations_probed()
+    }
 }
 
 fn failure(error: &engine::Error, stepping: bool) -> SideError {
     let message = chain(error);
     match error.kind() {
         ErrorKind::Device => SideError::Device { side: NAME, message },
+        ErrorKind::Refused => SideError::Refused { side: NAME, message },
         ErrorKind::Input if stepping => SideError::Step { side: NAME, message },
         ErrorKind::Input => SideError::Input { side: NAME, message },
     }

@@ -186,6 +186,14 @@ pub enum SideError {
         /// What it said, with the remedy.
         message: String,
     },
+    /// The device is there, and its arithmetic is not the contract's.
+    #[error("{side}: {message}")]
+    Refused {
+        /// Which side.
+        side: &'static str,
+        /// The first operation whose bits are wrong.
+        message: String,
+    },
     /// The side refused or failed a step that was in order.
     #[error("{side}: {message}")]
     Step {
