@@ -232,6 +232,55 @@ fn nothing_is_left_for_later() {
     none(findings);
 }
 
+/// Where a small number may decide, and why that is no tolerance between sides.
+const LIMITS: [(&str, &str); 7] = [
+    ("harness/src/compare/limits.rs", "the table"),
+    ("reference/src/bounds.rs", "the derivations"),
+    ("harness/src/compare/triangle.rs", "tests of the distances themselves, on numbers made up"),
+    ("harness/src/landscape.rs", "a test of the entropy of one certain token"),
+    ("harness/src/bench/table.rs", "a test of medians of seconds"),
+    ("engine/src/device/probe/tests.rs", "a test of the probe's constants against f64"),
+    ("fixtures/src/random.rs", "standard errors of a draw"),
+];
+
+/// The number that something is required to be below, where it lies between 0 and 1.
+fn small_limit(line: &str) -> Option<f64> {
+    let code = line.split("//").next().unwrap_or_default();
+    if code.contains("max_ulps") || code.contains("max_relative") {
+        return Some(f64::EPSILON);
+    }
+    code.split('<').skip(1).find_map(|rest| {
+        let rest = rest.trim_start_matches('=').trim_start();
+        let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | '-' | '_');
+        let text: String = rest.chars().take_while(|c| number(*c)).filter(|c| *c != '_').collect();
+        text.parse().ok().filter(|value| *value > 0.0 && *value < 1.0)
+    })
+}
+
+#[test]
+fn no_tolerance_stands_outside_the_table() {
+    assert_eq!(small_limit("if (a - b).abs() <= 1e-6 {"), Some(1e-6));
+    assert_eq!(small_limit("assert!(cosine < 0.999_f64);"), Some(0.999));
+    assert_eq!(small_limit("if x < 0.0 || x < limit || x << 0 > 1 {"), None);
+    let mut findings = Vec::new();
+    let mut used = 0;
+    for (name, text) in sources().into_iter().filter(|(name, _)| name != "harness/tests/house.rs") {
+        let allowed = LIMITS.iter().any(|(file, _)| *file == name);
+        for (index, line) in text.lines().enumerate() {
+            if let Some(limit) = small_limit(line) {
+                used += usize::from(allowed);
+                if !allowed {
+                    let line = index + 1;
+                    findings
+                        .push(format!("{name}:{line}: {limit} decides: derive it in limits.rs"));
+                }
+            }
+        }
+    }
+    none(findings);
+    assert!(used >= 5, "the search itself finds {used} limits only");
+}
+
 #[test]
 fn files_are_small_and_no_snapshot_waits() {
     let mut findings = Vec::new();
