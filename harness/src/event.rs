@@ -5,6 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::compare::canary::Canary;
+use crate::compare::familiar::Familiar;
 use crate::compare::sequence::Tally;
 use crate::compare::triangle::Triangle;
 use crate::compare::{Phase, Verdict};
@@ -231,6 +232,8 @@ pub struct WorstRatio {
     pub logits_step: usize,
     /// That ratio.
     pub logits_ratio: Number,
+    /// The worst of each distance that people know.
+    pub familiar: Option<Familiar>,
 }
 
 /// How long each part took; the only clock in the files.

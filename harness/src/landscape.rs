@@ -76,7 +76,7 @@ impl Landscape {
 }
 
 /// Indices of the largest values, largest first, ties by the lower index, NaN left out.
-fn largest(values: &[f64], count: usize) -> Vec<usize> {
+pub(crate) fn largest(values: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).filter(|&i| !values[i].is_nan()).collect();
     let before = |&one: &usize, &two: &usize| {
         // total_cmp would order the two zeros, which are equal here.

@@ -3,6 +3,7 @@
 //! **Invariant:** agreement is stated positively (`difference <= limit`), and NaN never agrees.
 
 pub mod canary;
+pub mod familiar;
 pub mod limits;
 pub mod rows;
 pub mod sequence;

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::familiar::Familiar;
 use super::limits::{F32_ROUNDING, RULE_OF_THREE, TOP1_GAP, TRIANGLE};
 use super::{Difference, Divergence, Place, Verdict};
 use crate::landscape::Landscape;
@@ -129,6 +130,8 @@ pub struct Triangle {
     /// Logits: the same.
     #[serde(serialize_with = "number")]
     pub logits_ratio: f64,
+    /// What people know, of the engine's logits from `wide`; never a verdict.
+    pub familiar: Option<Familiar>,
     /// What the factor of a rule multiplies.
     #[serde(skip)]
     unit: Distance,
@@ -148,6 +151,7 @@ impl Triangle {
             stream_rounding,
             hidden_ratio: ratio(engine_from_wide.hidden_relative, unit.hidden_relative),
             logits_ratio: ratio(engine_from_wide.logits_relative, unit.logits_relative),
+            familiar: Familiar::measure(engine.logits, wide.logits),
             unit,
         }
     }

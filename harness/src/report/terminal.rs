@@ -7,6 +7,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::record;
 use crate::compare::Verdict;
+use crate::compare::familiar::Familiar;
 use crate::event::{Chunking, Display, Event, Outcome, SideStep, Start, Step, Stopped, Token};
 use crate::number::{Hash, Number};
 
@@ -181,6 +182,9 @@ fn end(outcome: &Outcome, steps_max: usize, quiet: bool) -> String {
         }
         if let Some(worst) = &outcome.worst_ratio {
             text += &fact("worst", &worst_line(worst));
+            if let Some(familiar) = &worst.familiar {
+                text += &fact("known as", &familiar_line(familiar));
+            }
         }
         text += &fact("verdict", &format!("{word}: {}", record::message(outcome)));
         text += &fact("steps", &steps(outcome, steps_max));
@@ -209,6 +213,18 @@ fn worst_line(worst: &crate::event::WorstRatio) -> String {
         worst.hidden_step,
         distance(worst.logits_ratio.to_f64()),
         worst.logits_step,
+    )
+}
+
+/// What other tools would print of the same run.
+fn familiar_line(familiar: &Familiar) -> String {
+    format!(
+        "logits from wide: {} ulp, NMSE {:.1e}, 1 - cosine {:.1e}, KL {:.1e}, top-10 {} of 10",
+        familiar.ulp_max,
+        familiar.nmse,
+        familiar.cosine_distance,
+        familiar.kl_divergence,
+        familiar.top10_overlap,
     )
 }
 

@@ -170,7 +170,11 @@ impl<'a, 'p> Runner<'a, 'p> {
             hidden_ratio: Number::F64(hidden),
             logits_step: report.step,
             logits_ratio: Number::F64(logits),
+            familiar: triangle.familiar,
         });
+        if let (Some(worst), Some(new)) = (&mut worst.familiar, triangle.familiar) {
+            *worst = worst.worst(new);
+        }
         // Written so that NaN, which is worse than everything, replaces and then stays.
         let better = |new: f64, old: Number| new <= old.to_f64() || old.to_f64().is_nan();
         if !better(hidden, worst.hidden_ratio) {
