@@ -42,7 +42,7 @@ fn every_preset_in_every_split() {
     let mut count = 0;
     for (name, recipe) in presets() {
         eprintln!("{name}");
-        let model = Fixture::new(&recipe).model;
+        let fixture = Fixture::new(&recipe);
         let mut cases = Vec::new();
         for (index, prompt_tokens) in [1, 2, 31, 33, 64, 65, 200].into_iter().enumerate() {
             // Each prompt whole, and in another piece size each.
@@ -53,7 +53,7 @@ fn every_preset_in_every_split() {
             }
         }
         cases.push(Case { level: TapLevel::Op, ubatch: 32, ..Case::new(70, 2) });
-        all_agree(&model, &cases);
+        all_agree(&fixture.model, &cases);
         count += 1;
     }
     assert!(count >= 10, "{count} presets");
@@ -64,13 +64,13 @@ fn every_weight_type_decodes_and_takes_512_tokens() {
     for mix in Mix::EVERY {
         eprintln!("{mix:?}");
         let recipe = Recipe { mix, ..Recipe::small() };
-        let model = Fixture::new(&recipe).model;
+        let fixture = Fixture::new(&recipe);
         let cases = [
             Case::new(5, 64),
             Case { ubatch: 100, ..Case::new(512, 2) },
             Case { simd: false, threads: 1, ..Case::new(40, 2) },
         ];
-        all_agree(&model, &cases);
+        all_agree(&fixture.model, &cases);
     }
 }
 
