@@ -236,7 +236,10 @@ fn nothing_is_left_for_later() {
 const LIMITS: [(&str, &str); 10] = [
     ("harness/src/compare/limits.rs", "the table"),
     ("reference/src/bounds.rs", "the derivations"),
-    ("harness/src/compare/triangle.rs", "tests of the distances themselves, on numbers made up"),
+    (
+        "harness/src/compare/triangle/tests.rs",
+        "tests of the distances themselves, on numbers made up",
+    ),
     ("harness/src/compare/familiar.rs", "a test against a sum done by hand"),
     ("harness/tests/fixtures.rs", "a padded model against its original, and a planted difference"),
     ("fixtures/src/generate.rs", "mean and deviation of a draw"),

@@ -14,6 +14,7 @@ use std::time::Instant;
 pub use plan::{Drive, Lanes, Plan, References};
 
 use crate::compare::sequence::Tally;
+use crate::compare::triangle::Usual;
 use crate::compare::{Phase, Reason, Verdict, canary};
 use crate::event::{
     Display, Duration, Event, Outcome, PrefillDecode, Progress, Start, Step, Stopped, WorstRatio,
@@ -83,6 +84,7 @@ struct Runner<'a, 'p> {
     last: Option<Readings>,
     prefill_decode: Option<PrefillDecode>,
     worst_ratio: Option<WorstRatio>,
+    usual: Usual,
     progress: Progress,
     duration: Duration,
 }
@@ -117,6 +119,7 @@ impl<'a, 'p> Runner<'a, 'p> {
             last: None,
             prefill_decode: None,
             worst_ratio: None,
+            usual: Usual::default(),
             progress: Progress { done_tokens: 0, total_tokens },
             duration: Duration { run_seconds: 0.0, sides_seconds },
         }
@@ -164,6 +167,7 @@ impl<'a, 'p> Runner<'a, 'p> {
         self.tally.add(report.tally);
         self.note(report.verdict.clone());
         let Some(triangle) = report.triangle else { return };
+        self.usual.add(triangle.stock_from_wide);
         let (hidden, logits) = (triangle.hidden_ratio, triangle.logits_ratio);
         let worst = self.worst_ratio.get_or_insert(WorstRatio {
             hidden_step: report.step,

@@ -4,7 +4,7 @@ use super::Runner;
 use super::lane::{Lane, Reading};
 use super::plan::{Drive, References};
 use crate::compare::sequence::{Comparison, Tally};
-use crate::compare::triangle::{Judge, Stream, Triangle};
+use crate::compare::triangle::{Judge, Stream, Triangle, Usual};
 use crate::compare::{Phase, Place, Verdict};
 use crate::event::{RowFacts, SideStep, Step, Token};
 use crate::landscape::Landscape;
@@ -22,6 +22,8 @@ pub(super) struct Readings {
     pub(super) third: Option<(Judge, Reading)>,
     /// The residual stream of f64 at the readout's position.
     stream: Stream,
+    /// What stock was off by before this step.
+    usual: Usual,
 }
 
 impl Readings {
@@ -32,7 +34,8 @@ impl Readings {
             Judge::Wide => (third, &self.reference),
             Judge::Stock => (&self.reference, third),
         };
-        Some(Triangle::measure(self.engine.rows(), stock.rows(), wide.rows(), self.stream))
+        let (engine, stock, wide) = (self.engine.rows(), stock.rows(), wide.rows());
+        Some(Triangle::measure(engine, stock, wide, self.stream, &self.usual))
     }
 
     /// Whether the distances see a flipped exponent bit. True where bits are compared.
@@ -124,7 +127,8 @@ impl Runner<'_, '_> {
                 }
                 let (reference, engine) = (reference.finish(), engine.finish());
                 let stream = Stream::default();
-                Ok(Readings { engine: engine?, reference: reference?, third: None, stream })
+                let usual = Usual::default();
+                Ok(Readings { engine: engine?, reference: reference?, third: None, stream, usual })
             }
             References::Triangle { stock, wide, judge } => {
                 stock.forward(tokens, TapLevel::Readout);
@@ -136,7 +140,8 @@ impl Runner<'_, '_> {
                     Judge::Wide => (wide, stock),
                     Judge::Stock => (stock, wide),
                 };
-                Ok(Readings { engine, reference, third: Some((*judge, third)), stream })
+                let (third, usual) = (Some((*judge, third)), self.usual.clone());
+                Ok(Readings { engine, reference, third, stream, usual })
             }
         }
     }

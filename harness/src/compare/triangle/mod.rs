@@ -9,6 +9,9 @@ use crate::landscape::Landscape;
 use crate::number::Number;
 use crate::sides::Row;
 
+#[cfg(test)]
+mod tests;
+
 fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     Number::F64(*value).serialize(serializer)
 }
@@ -78,6 +81,34 @@ fn row_distance(of: &[f64], from: &[f64]) -> (f64, f64) {
     (relative, largest)
 }
 
+/// What `stock` was off by at the steps before this one: one step is one draw, and may be lucky.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Usual {
+    hidden_relative: Vec<f64>,
+    logits_relative: Vec<f64>,
+    logits_abs_max: Vec<f64>,
+}
+
+impl Usual {
+    /// Adds a step.
+    pub fn add(&mut self, stock_from_wide: Distance) {
+        let Distance { hidden_relative, logits_relative, logits_abs_max, .. } = stock_from_wide;
+        for (sorted, value) in [
+            (&mut self.hidden_relative, hidden_relative),
+            (&mut self.logits_relative, logits_relative),
+            (&mut self.logits_abs_max, logits_abs_max),
+        ] {
+            let at = sorted.partition_point(|other| other.total_cmp(&value).is_lt());
+            sorted.insert(at, value);
+        }
+    }
+}
+
+/// The middle one, the smaller of two; 0 of none.
+fn median(sorted: &[f64]) -> f64 {
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}
+
 /// The roundings of a residual stream, added up layer by layer from its rows in f64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stream {
@@ -123,8 +154,8 @@ pub struct Triangle {
     /// The relative error that rounding alone leaves on the residual stream.
     #[serde(serialize_with = "number")]
     pub stream_rounding: f64,
-    /// Hidden state: engine from `wide` over `stock` from `wide`, or over the rounding if that is
-    /// more.
+    /// Hidden state: engine from `wide` over `stock` from `wide`, or over the median of that
+    /// before this step or the rounding if they are more.
     #[serde(serialize_with = "number")]
     pub hidden_ratio: f64,
     /// Logits: the same.
@@ -139,11 +170,17 @@ pub struct Triangle {
 
 impl Triangle {
     /// Measures all three.
-    pub fn measure(engine: Rows<'_>, stock: Rows<'_>, wide: Rows<'_>, stream: Stream) -> Self {
+    pub fn measure(
+        engine: Rows<'_>,
+        stock: Rows<'_>,
+        wide: Rows<'_>,
+        stream: Stream,
+        usual: &Usual,
+    ) -> Self {
         let engine_from_wide = distance(engine, wide);
         let stock_from_wide = distance(stock, wide);
         let stream_rounding = stream.rounding();
-        let unit = unit(stock_from_wide, stream_rounding, wide);
+        let unit = unit(stock_from_wide, stream_rounding, usual, wide);
         Self {
             engine_from_wide,
             stock_from_wide,
@@ -205,15 +242,18 @@ impl Triangle {
     }
 }
 
-/// The larger of stock's distance and the rounding; NaN stays NaN.
-fn unit(stock: Distance, rounding: f64, wide: Rows<'_>) -> Distance {
-    let larger = |stock: f64, rounding: f64| if stock <= rounding { rounding } else { stock };
+/// The largest of stock's distance, its median before and the rounding; NaN stays NaN.
+fn unit(stock: Distance, rounding: f64, usual: &Usual, wide: Rows<'_>) -> Distance {
+    let larger = |stock: f64, usual: &[f64], rounding: f64| {
+        let floor = median(usual).max(rounding);
+        if stock <= floor { floor } else { stock }
+    };
     let largest = wide.logits.to_f64().iter().fold(0.0_f64, |most, logit| most.max(logit.abs()));
     Distance {
-        hidden_relative: larger(stock.hidden_relative, rounding),
-        logits_relative: larger(stock.logits_relative, rounding),
+        hidden_relative: larger(stock.hidden_relative, &usual.hidden_relative, rounding),
+        logits_relative: larger(stock.logits_relative, &usual.logits_relative, rounding),
         logits_shift: stock.logits_shift,
-        logits_abs_max: larger(stock.logits_abs_max, rounding * largest),
+        logits_abs_max: larger(stock.logits_abs_max, &usual.logits_abs_max, rounding * largest),
     }
 }
 
@@ -230,124 +270,4 @@ fn diverges(difference: Difference, place: &Place) -> Verdict {
         differing_count: 0,
         elements_count: 0,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compare::{Key, Phase};
-
-    fn place() -> Place {
-        let key = Key { token_id: 1, position: 2, layer: None, tap: "logits".into() };
-        Place { key, step: 0, phase: Phase::PrefillLast }
-    }
-
-    /// The verdict when engine and stock are off by these factors of 1e-6 in one logit.
-    fn judge(judge: Judge, engine: f64, stock: f64) -> Verdict {
-        let wide = vec![1.0, 3.0, 2.0];
-        let moved = |by: f64| {
-            let mut row = wide.clone();
-            row[0] += by * 1e-6;
-            Row::F64(row)
-        };
-        let (engine, stock, wide) = (moved(engine), moved(stock), Row::F64(wide.clone()));
-        let triangle = Triangle::measure(
-            Rows { hidden: &engine, logits: &engine },
-            Rows { hidden: &stock, logits: &stock },
-            Rows { hidden: &wide, logits: &wide },
-            Stream::default(),
-        );
-        let reference = if judge == Judge::Wide { &wide } else { &stock };
-        triangle.verdict(judge, &place(), &Landscape::of(&engine), &Landscape::of(reference))
-    }
-
-    #[test]
-    fn the_rule_of_three_has_two_sides() {
-        assert!(matches!(judge(Judge::Wide, 2.9, 1.0), Verdict::Agrees));
-        assert!(matches!(judge(Judge::Wide, 3.1, 1.0), Verdict::Diverges(_)));
-        assert!(matches!(judge(Judge::Wide, 0.0, 0.0), Verdict::Agrees));
-        assert!(matches!(judge(Judge::Wide, 0.1, 0.0), Verdict::Diverges(_)));
-    }
-
-    #[test]
-    fn a_common_shift_of_the_logits_is_no_distance_but_has_its_own_limit() {
-        let wide = vec![1.0, 3.0, 2.0, -1.0];
-        let moved = |by: [f64; 4]| Row::F64(wide.iter().zip(by).map(|(w, by)| w + by).collect());
-        let hidden = Row::F64(vec![1.0]);
-        let stock = moved([1e-6, 0.0, 0.0, 0.0]);
-        for (shift, within) in [(2.9e-6, true), (3.1e-6, false)] {
-            let engine = moved([shift; 4]);
-            let wide = Row::F64(wide.clone());
-            let rows = |logits| Rows { hidden: &hidden, logits };
-            let triangle =
-                Triangle::measure(rows(&engine), rows(&stock), rows(&wide), Stream::default());
-            assert!(triangle.logits_ratio < 1e-3, "{triangle:?}");
-            let landscapes = (Landscape::of(&engine), Landscape::of(&wide));
-            let verdict = triangle.verdict(Judge::Wide, &place(), &landscapes.0, &landscapes.1);
-            assert_eq!(matches!(verdict, Verdict::Agrees), within, "{verdict:?}");
-        }
-    }
-
-    #[test]
-    fn stock_that_is_lucky_is_not_the_measure() {
-        // A stream that grows to a thousand times its end.
-        let mut stream = Stream::default();
-        for value in [1.0, 1000.0, 1.0] {
-            stream.add(&Row::F32(vec![value]));
-        }
-        let expected = F32_ROUNDING * 2_000_004.0_f64.sqrt();
-        assert!((stream.rounding() - expected).abs() <= 1e-15, "{}", stream.rounding());
-        let row = |by: f64| Row::F64(vec![3.0 + by, 1.0]);
-        let ratio = |engine: f64, stock: f64| {
-            let (engine, stock, wide) = (row(engine), row(stock), row(0.0));
-            let rows = |row| Rows { hidden: row, logits: row };
-            Triangle::measure(rows(&engine), rows(&stock), rows(&wide), stream).hidden_ratio
-        };
-        assert!(ratio(3e-4, 0.0) < 3.0);
-        assert!(ratio(6e-4, 0.0) > 3.0);
-        assert!(ratio(6e-4, 3e-4) < 3.0);
-    }
-
-    #[test]
-    fn the_triangle_has_two_sides() {
-        assert!(matches!(judge(Judge::Stock, -2.9, 1.0), Verdict::Agrees));
-        assert!(matches!(judge(Judge::Stock, -3.1, 1.0), Verdict::Diverges(_)));
-    }
-
-    #[test]
-    fn nan_is_within_no_limit() {
-        for at in [Judge::Wide, Judge::Stock] {
-            assert!(matches!(judge(at, f64::NAN, 1.0), Verdict::Diverges(_)));
-            assert!(matches!(judge(at, 1.0, f64::NAN), Verdict::Diverges(_)));
-            assert!(matches!(judge(at, f64::INFINITY, 1.0), Verdict::Diverges(_)));
-        }
-    }
-
-    #[test]
-    fn the_top_may_change_only_in_a_narrow_gap() {
-        let rows = |logits: &[f64]| Row::F64(logits.to_vec());
-        let hidden = Row::F64(vec![1.0]);
-        let case = |engine: Row, stock: Row, wide: Row| {
-            let triangle = Triangle::measure(
-                Rows { hidden: &hidden, logits: &engine },
-                Rows { hidden: &hidden, logits: &stock },
-                Rows { hidden: &hidden, logits: &wide },
-                Stream::default(),
-            );
-            let (engine, wide) = (Landscape::of(&engine), Landscape::of(&wide));
-            triangle.verdict(Judge::Wide, &place(), &engine, &wide)
-        };
-        // Many small errors of stock allow one large error of the engine in the L2 norm.
-        let stock: Vec<f64> = [3.0, 2.0].into_iter().chain([0.1, -0.1].repeat(49)).collect();
-        let wide: Vec<f64> = [3.0, 2.0].into_iter().chain(vec![0.0; 98]).collect();
-        let mut engine = wide.clone();
-        engine[1] += 1.2;
-        let verdict = case(rows(&engine), rows(&stock), rows(&wide));
-        let Verdict::Diverges(found) = verdict else { panic!("the top changed: {verdict:?}") };
-        assert!(matches!(found.difference, Difference::Top1 { expected_id: 0, .. }));
-        let narrow: Vec<f64> = [3.0, 2.9].into_iter().chain(vec![0.0; 98]).collect();
-        let mut engine = narrow.clone();
-        engine[1] += 0.2;
-        assert!(matches!(case(rows(&engine), rows(&stock), rows(&narrow)), Verdict::Agrees));
-    }
 }
