@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what Rust does not bring: a C++ compiler for the kernels, pip for the real model.
+# Installs what Rust does not bring: C++ compilers for the kernels, pip for the real model.
 set -euo pipefail
 
 missing=()
 command -v c++ > /dev/null || missing+=(g++)
+command -v clang++ > /dev/null || missing+=(clang)
 python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip)
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0

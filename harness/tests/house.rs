@@ -316,6 +316,9 @@ fn the_documents_are_there_and_true() {
     for name in ["CONTRACT.md", "CONTRIBUTING.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         assert!(root().join(name).is_file(), "{name} is missing");
     }
+    let planted = read("harness/planted.toml").matches("[[edit]]").count();
+    let claim = format!("**{planted} of {planted} turned red**");
+    assert!(read("CONTRACT.md").contains(&claim), "CONTRACT.md does not say {claim}");
     // Paths in backticks exist.
     let mut findings = Vec::new();
     for name in ["README.md", "ARCHITECTURE.md", "CONTRACT.md", "CONTRIBUTING.md"] {

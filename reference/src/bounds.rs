@@ -209,6 +209,14 @@ impl Terms {
     }
 }
 
+/// Section 9: a value that goes through a cache in f16 and does not overflow there.
+#[must_use]
+pub fn kv_f16(value: f64) -> f64 {
+    // 11 bits of precision; the denormals of f16 are multiples of 2^-24.
+    let half_ulp = f64::from(2_f32.powi(-11)) * value.abs();
+    half_ulp.max(f64::from(2_f32.powi(-25)))
+}
+
 /// Section 10: one query head over the keys and values of its KV head, as the cache gives them.
 /// One bound for each value of the head.
 #[must_use]

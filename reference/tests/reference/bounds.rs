@@ -252,6 +252,31 @@ fn check_attention(shares: &mut Shares, query: &[f32], keys: &[f32], values: &[f
     shares.add_row("attention", &actual, &expected, &limits, &case);
 }
 
+/// One key has weight 1, so attention gives its value back as the cache has it.
+#[test]
+fn a_cache_in_f16_lies_within_its_bound() {
+    let mut shares = Shares::default();
+    let mut stream = Stream::new(28);
+    for family in [Family::Ordinary, Family::Integers, Family::Denormal] {
+        let values = stream.rows(family, 4096, 4096);
+        let ones = vec![1.0; values.len()];
+        let attention = ops::Attention {
+            heads: 1,
+            kv_heads: 1,
+            head_size: values.len(),
+            kv: KvType::F16,
+            queries: &ones,
+            keys: &ones,
+            values: &values,
+        };
+        let actual = ops::attention(Level::best(true), attention);
+        let expected = wide_of(&values);
+        let limits: Vec<f64> = expected.iter().map(|value| bounds::kv_f16(*value)).collect();
+        shares.add_row("kv_write f16", &actual, &expected, &limits, &format!("{family:?}"));
+    }
+    shares.check(1);
+}
+
 #[test]
 fn gates_sums_and_exponentials_lie_within_their_bounds() {
     let mut shares = Shares::default();
