@@ -144,6 +144,9 @@ fn tests(copy: &Path) -> io::Result<Output> {
 }
 
 fn copy_sources(root: &Path, copy: &Path) -> io::Result<()> {
+    if copy.exists() {
+        fs::remove_dir_all(copy)?;
+    }
     let skipped = |name: &str| matches!(name, "target" | ".git" | "out");
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
@@ -157,11 +160,7 @@ fn copy_sources(root: &Path, copy: &Path) -> io::Result<()> {
                 }
                 continue;
             }
-            // What has not changed keeps its time, and is not built again.
-            let (source, target) = (fs::read(root.join(&path))?, copy.join(&path));
-            if fs::read(&target).ok().as_ref() != Some(&source) {
-                fs::write(target, source)?;
-            }
+            fs::copy(root.join(&path), copy.join(&path))?;
         }
     }
     Ok(())
