@@ -11,8 +11,8 @@ use harness::model::Model;
 use harness::sides::engine::EngineSide;
 use harness::sides::reference::ReferenceSide;
 use harness::sides::{Readout, Row, Side, TapLevel, Unwatched};
-use support::all_agree;
 use support::matrix::{Case, prompt};
+use support::{all_agree, lockstep, transcript};
 use tempfile::TempDir;
 
 /// A recipe as a file that both sides can open.
@@ -71,6 +71,21 @@ fn every_weight_type_decodes_and_takes_512_tokens() {
             Case { simd: false, threads: 1, ..Case::new(40, 2) },
         ];
         all_agree(&fixture.model, &cases);
+    }
+}
+
+/// The rule of three, end to end; what breaks it is planted in the tests of a run.
+#[test]
+fn every_preset_is_as_near_to_f64_as_candle_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fixture.gguf");
+    let file = file.to_str().unwrap();
+    let tokens = "1,2,3,4,5,6,7,8,9,10,300,301,302,303,304,305,306,307,308,309";
+    for (name, _) in presets() {
+        lockstep(&["fixture", name, "--out", file]);
+        let run = ["run", "--model", file, "--tokens", tokens, "--max-tokens", "12"];
+        let output = lockstep(&[&run[..], &["--past-end", "--reference", "wide"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{name}\n{}", transcript(&output));
     }
 }
 

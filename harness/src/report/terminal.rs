@@ -207,7 +207,7 @@ fn end(outcome: &Outcome, steps_max: usize, quiet: bool) -> String {
 
 fn worst_line(worst: &crate::event::WorstRatio) -> String {
     format!(
-        "engine from wide over stock from wide, or over f32's rounding: \
+        "engine from wide over stock from wide (at least its median before, and f32's rounding): \
          hidden {} (step {}), logits {} (step {})",
         distance(worst.hidden_ratio.to_f64()),
         worst.hidden_step,
