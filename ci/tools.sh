@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what Rust does not bring: C++ compilers for the kernels, pip for the real model.
+# Installs what Rust does not bring, with apt-get and sudo where it is needed: a C++ compiler for the
+# kernels, pip for the real model; with the argument `clang` the second compiler that ci/long.sh takes.
 set -euo pipefail
 
 missing=()
 command -v c++ > /dev/null || missing+=(g++)
-command -v clang++ > /dev/null || missing+=(clang)
+[ "${1:-}" != clang ] || command -v clang++ > /dev/null || missing+=(clang)
 python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip)
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0

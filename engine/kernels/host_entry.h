@@ -39,8 +39,18 @@ inline Registration::Registration(const char* name_, Entry entry_, u64 bytes)
 #if defined(LOCKSTEP_CHECKED)
 static thread_local Fault* current_fault = nullptr;
 static thread_local const char* current_arguments = nullptr;
-// Wide enough for the longest run a kernel asks for in one access (a row of a quantised block).
-static thread_local u64 scratch[512];
+// What refused accesses are given instead: as long as the run they asked for, so that nothing else
+// is touched. A block may still hold a shorter one, so that is left alone; sizes double.
+static thread_local void* scratch = nullptr;
+static thread_local u64 scratch_bytes = 0;
+
+static inline void* spare(u64 bytes) {
+    if (scratch == nullptr || scratch_bytes < bytes) {
+        scratch_bytes = 2 * bytes + 64;
+        scratch = __builtin_calloc(scratch_bytes, 1);
+    }
+    return scratch;
+}
 
 static inline void record(u32 in_shared, u64 offset, const char* array, u64 index, u64 run,
                           u64 count) {
@@ -62,8 +72,7 @@ static inline void record(u32 in_shared, u64 offset, const char* array, u64 inde
 template <typename T>
 static T* refuse(const void* span, u64 index, u64 run, u64 count) {
     record(0, (u64)((const char*)span - current_arguments), nullptr, index, run, count);
-    for (u64& word : scratch) word = 0;
-    return (T*)scratch;
+    return (T*)spare(run * sizeof(T));
 }
 
 /// A block's shared array with its length at hand.
@@ -74,7 +83,7 @@ struct SharedArray {
     T& operator[](u64 index) {
         if (index < N) return items[index];
         record(1, 0, name, index, 1, N);
-        return *(T*)scratch;
+        return *(T*)spare(sizeof(T));
     }
 };
 #define SHARED(T, name, n) host::SharedArray<T, n> name = {{}, #name}

@@ -5,7 +5,8 @@
 //!
 //! The copy and its build stand in target/planted; the sources themselves are never touched. With
 //! `--minutes`, edits from all over the list are taken until the time is over, and the last line
-//! says how many were left. Exit code 1 when an edit was not caught, 2 when one cannot be planted.
+//! says how many were left. Exit code 1 when an edit was not caught, 2 when one cannot be planted,
+//! 4 when none was.
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read ends the whole run")]
 
 use std::fs;
@@ -49,7 +50,9 @@ fn main() -> io::Result<ExitCode> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut limit = Duration::MAX;
     if arguments.first().is_some_and(|argument| argument == "--minutes") {
-        limit = Duration::from_secs(60 * arguments[1].parse::<u64>().unwrap());
+        let minutes = arguments.get(1).and_then(|minutes| minutes.parse().ok());
+        let minutes: u64 = minutes.expect("--minutes takes a number");
+        limit = Duration::from_secs(60 * minutes);
         arguments.drain(..2);
     }
     let filter = arguments.pop().unwrap_or_default();
@@ -106,7 +109,11 @@ fn main() -> io::Result<ExitCode> {
         output,
         "{caught} caught, {missed} missed, {faulty} could not be planted, {left} left out"
     )?;
-    Ok(ExitCode::from(if faulty > 0 { 2 } else { u8::from(missed > 0) }))
+    Ok(ExitCode::from(match (faulty, missed, caught) {
+        (0, 0, 0) => 4,
+        (0, missed, _) => u8::from(missed > 0),
+        _ => 2,
+    }))
 }
 
 /// Every seventh, then every seventh from the second: a part of them comes from everywhere.

@@ -82,7 +82,8 @@ fn every_preset_is_as_near_to_f64_as_candle_is() {
     let file = file.to_str().unwrap();
     let tokens = "1,2,3,4,5,6,7,8,9,10,300,301,302,303,304,305,306,307,308,309";
     for (name, _) in presets() {
-        lockstep(&["fixture", name, "--out", file]);
+        let written = lockstep(&["fixture", name, "--out", file]);
+        assert_eq!(written.status.code(), Some(0), "{name}\n{}", transcript(&written));
         let run = ["run", "--model", file, "--tokens", tokens, "--max-tokens", "12"];
         let output = lockstep(&[&run[..], &["--past-end", "--reference", "wide"]].concat());
         assert_eq!(output.status.code(), Some(0), "{name}\n{}", transcript(&output));

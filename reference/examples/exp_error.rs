@@ -1,13 +1,17 @@
 //! Prints the largest error of exp32 over every f32, in units of 2^-24 relative to the result.
 //!
 //! `cargo run --release -p reference --example exp_error`
+//!
+//! Exit code 1 when it is more than the bounds allow.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use rayon::prelude::*;
+use reference::bounds;
 use reference::exact::{Level, ops};
 
-fn main() -> io::Result<()> {
+fn main() -> io::Result<ExitCode> {
     let level = Level::best(true);
     let piece = 1_u32 << 16;
     let worst = |(first, sign): (u32, u32)| {
@@ -27,5 +31,7 @@ fn main() -> io::Result<()> {
         .into_par_iter()
         .map(worst)
         .reduce(|| (0.0, 0.0), |one, two| if one.0 >= two.0 { one } else { two });
-    writeln!(io::stdout(), "exp32: at most {error:.4} of 2^-24, at {x:e}")
+    writeln!(io::stdout(), "exp32: at most {error:.4} of 2^-24, at {x:e}")?;
+    let within = error <= bounds::EXP_UNITS;
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -16,7 +16,9 @@ const U: f64 = 1.0 / 16_777_216.0;
 const TINY: f64 = f64::from_bits((1023 - 150) << 52);
 /// The relative error of `exp32` where its result is a normal number, in units of `U`. Measured
 /// over every f32 from -87 to `88.722_83` (`reference/examples/exp_error.rs`): 1.4187.
-const EXP_UNITS: f64 = 1.42;
+pub const EXP_UNITS: f64 = 1.42;
+/// Above this argument `exp32` is infinite.
+const EXP_FINITE_MAX: f64 = 88.72283;
 /// Below this argument `exp32` has a denormal result or none, and is off by two of them at most.
 const EXP_NORMAL_MIN: f64 = -87.0;
 /// What f64 itself may have lost, relative to sums of magnitudes of as many terms.
@@ -50,7 +52,7 @@ pub fn exp32(x: f64) -> f64 {
 pub fn swiglu(gate: f64, up: f64) -> f64 {
     let value = (gate / (1.0 + (-gate).exp()) * up).abs();
     // exp32 gives infinity, and the gate 0, where f64 still has exp(88.8).
-    if gate < -88.0 {
+    if gate < -EXP_FINITE_MAX {
         return value + TINY * (1.0 + up.abs());
     }
     let share = 1.0 / (1.0 + gate.exp());
@@ -248,7 +250,8 @@ pub fn attention(query: &[f32], keys: &[f32], values: &[f32]) -> Vec<f64> {
     let total: f64 = weights.iter().map(|(weight, _)| weight).sum();
     // Sums over a chunk and over the chunks, where a factor and a term meet in one fma.
     let sums = gamma(scores.len().min(64) + 2 * chunks);
-    let of_total: f64 = weights.iter().map(|(weight, relative)| weight * (relative + sums)).sum();
+    let of_term = |relative: f64| (1.0 + relative) * (1.0 + sums) - 1.0;
+    let of_total: f64 = weights.iter().map(|(weight, relative)| weight * of_term(*relative)).sum();
     // Exponentials that underflow lose four times TINY each, beside a total of at least 1.
     let lost = 8.0 * TINY * scores.len() as f64;
     let of_total = (of_total + lost) / total;
@@ -260,7 +263,7 @@ pub fn attention(query: &[f32], keys: &[f32], values: &[f32]) -> Vec<f64> {
             let magnitude: f64 =
                 terms().map(|(t, (weight, _))| weight * value(t).abs()).sum::<f64>() / total;
             let of_sum: f64 = terms()
-                .map(|(t, (weight, relative))| weight * value(t).abs() * (relative + sums))
+                .map(|(t, (weight, relative))| weight * value(t).abs() * of_term(*relative))
                 .sum::<f64>()
                 / total;
             let (least, most) = (0..weights.len())
@@ -271,13 +274,14 @@ pub fn attention(query: &[f32], keys: &[f32], values: &[f32]) -> Vec<f64> {
             let largest = least.abs().max(most.abs());
             // The quotient of two sums with errors, to second order.
             let quotient = (of_sum + out.abs() * of_total + U * out.abs()) / (1.0 - of_total);
+            let quotient = quotient * (1.0 + U);
             // Whatever the weights, the result is a mean of the values.
             let mean = most - least + (2.0 * sums + U) * (1.0 + 4.0 * sums) * largest;
             let first = if of_total < 0.5 { quotient.min(mean) } else { mean };
             first
                 + U_WIDE * weights.len() as f64 * magnitude
                 + lost * largest
-                + (weights.len() + 1) as f64 * TINY
+                + (weights.len() + chunks) as f64 * TINY
         })
         .collect()
 }

@@ -284,6 +284,10 @@ fn write(
     if path.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory));
     }
+    // A device or a link would be replaced, not written to.
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(failed(io::ErrorKind::InvalidInput));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut builder = tempfile::Builder::new();
     builder.prefix(".fixture-");
@@ -295,6 +299,7 @@ fn write(
     let mut hashing = Hashing { inner: &mut file, digest: Sha256::new() };
     let written = fill(&mut hashing)?;
     let hash = format!("{:x}", hashing.digest.finalize());
+    file.as_file().sync_all().map_err(|error| failed(error.kind()))?;
     file.persist(path).map_err(|error| failed(error.error.kind()))?;
     Ok((written, hash))
 }

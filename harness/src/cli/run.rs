@@ -123,7 +123,7 @@ fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
 /// How many positions the cache gets. Everything the run may need is there before it begins.
 fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, Failure> {
     let most = model.context_tokens;
-    let needed = prompt + options.max_tokens;
+    let needed = prompt.saturating_add(options.max_tokens);
     let context = options.context_tokens.unwrap_or_else(|| needed.min(most));
     if context > most {
         return Err(Failure::input(format!(

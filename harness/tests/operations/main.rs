@@ -2,7 +2,7 @@
 //!
 //! One file an operation, one `check` in it; what a case is made of comes from a seed, and a case
 //! that failed is kept beside its file and runs again. `LOCKSTEP_CASES_TIMES=10` runs ten times
-//! as many cases; `LOCKSTEP_CASES_KEEP=0` keeps none.
+//! as many cases, `LOCKSTEP_CASES_SEED=2` others; `LOCKSTEP_CASES_KEEP=0` keeps none.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod addresses;
@@ -22,7 +22,9 @@ use fixtures::values::{Family, Scales};
 use harness::compare::rows::{RowVerdict, compare};
 use harness::sides::Row;
 use proptest::prelude::*;
-use proptest::test_runner::{FailurePersistence, FileFailurePersistence, TestRunner};
+use proptest::test_runner::{
+    FailurePersistence, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner,
+};
 use reference::exact::Level;
 use reference::{Activations, KvType, WeightType};
 
@@ -38,8 +40,13 @@ fn run<S: Strategy>(source_file: &'static str, cases: u32, strategy: &S, check: 
         failure_persistence: keep.then_some(seeds),
         ..ProptestConfig::default()
     };
+    let seed = std::env::var("LOCKSTEP_CASES_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&u64::to_le_bytes(seed));
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    eprintln!("{source_file}: LOCKSTEP_CASES_SEED={seed}");
     let done = AtomicU64::new(0);
-    let result = TestRunner::new(config).run(strategy, |case| {
+    let result = TestRunner::new_with_rng(config, random).run(strategy, |case| {
         check(case);
         done.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Device;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use fixtures::values::{Family, Scales, Stream};
 use reference::exact::{Level, ops};
 use reference::{Activations, KvType, WeightType, bounds, wide};
@@ -22,10 +24,12 @@ impl Shares {
     /// A share counts where the arithmetic is the ordinary one: where a block is zero because its
     /// values are below 2^-100, the bound is the value itself.
     fn add(&mut self, name: &str, actual: f32, expected: f64, bound: f64, case: &str) {
-        // An overflow has its own answer, and no distance.
-        if !actual.is_finite() || expected.abs() > f64::from(f32::MAX) {
+        // An overflow has its own answer, and no distance; nothing else is not a number.
+        if expected.abs() + bound > f64::from(f32::MAX) {
+            assert!(!actual.is_nan(), "{name} {case}: NaN, {expected:e} is due");
             return;
         }
+        assert!(actual.is_finite(), "{name} {case}: {actual}, {expected:e} is due");
         let error = (f64::from(actual) - expected).abs();
         assert!(
             error <= bound,
@@ -63,6 +67,57 @@ impl Shares {
         }
     }
 }
+
+#[test]
+#[should_panic(expected = "rms_norm row 3 [1]: 2.000001e0 is")]
+fn an_element_outside_its_bound_is_named() {
+    let expected = [1.0, 2.0];
+    let inside = [1.0_f32, 2.000_000_2];
+    let bounds = [3e-7; 2];
+    Shares::default().add_row("rms_norm", &inside, &expected, &bounds, "row 3");
+    let outside = [1.0_f32, 2.000_001];
+    Shares::default().add_row("rms_norm", &outside, &expected, &bounds, "row 3");
+}
+
+#[test]
+#[should_panic(expected = "rope head 1 [0]: NaN, 1e0 is due")]
+fn a_nan_is_outside_every_bound() {
+    Shares::default().add_row("rope", &[f32::NAN], &[1.0], &[f64::MAX / 2.0], "head 1");
+}
+
+#[test]
+#[should_panic(expected = "cannot fail")]
+fn a_bound_that_nothing_comes_near_is_refused() {
+    let mut shares = Shares::default();
+    shares.add_row("swiglu", &[1.000_001], &[1.0], &[1e-3], "");
+    shares.check(1);
+}
+
+/// The blocks' integers and scales, taken apart here, against candle's own reading of them.
+#[test]
+fn dequantised_blocks_are_candles_to_a_rounding() {
+    let mut stream = Stream::new(29);
+    for kind in WeightType::ALL {
+        let count = 64 * 256;
+        let blocks = count / kind.block_values();
+        let bytes = stream.blocks(kind.to_candle(), Scales::Ordinary, blocks);
+        let dims = vec![64, 256];
+        let tensor = qtensor_from_ggml(kind.to_candle(), &bytes, dims, &Device::Cpu).unwrap();
+        let theirs = tensor.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
+        let theirs: Vec<f32> = theirs.to_vec1().unwrap();
+        let mut ours = vec![0.0; count];
+        wide::ops::dequantise(kind, &bytes, &mut ours);
+        for (index, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+            // candle rounds the product and the minimum too, where the contract has one fma.
+            let parts = 4.0 * bounds::embed(*ours) + 2.0 * bounds::embed(LARGEST_PART);
+            let difference = (f64::from(*theirs) - ours).abs();
+            assert!(difference <= parts, "{} [{index}]: {theirs} and {ours}", kind.name());
+        }
+    }
+}
+
+/// d times the largest scale and integer, for scales of 1/64 at most.
+const LARGEST_PART: f64 = 63.0 * 31.0 / 64.0;
 
 fn wide_of(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
@@ -289,9 +344,11 @@ fn gates_sums_and_exponentials_lie_within_their_bounds() {
         let limits: Vec<f64> = pairs().map(|(gate, up)| bounds::swiglu(*gate, *up)).collect();
         let actual = ops::swiglu(Level::best(true), &gate, &up);
         for (index, expected) in wide::ops::swiglu(&gates, &ups).into_iter().enumerate() {
-            // Where exp32(-gate) is infinite the result is 0, and the bound the value itself.
-            let name = if gates[index] < -88.0 { "swiglu below -88" } else { "swiglu" };
-            shares.add(name, actual[index], expected, limits[index], &case);
+            // Where exp32(-gate) is infinite the result is 0, and the bound the value itself: that
+            // share is 1 by definition, and left out.
+            let vanished = gates[index] < -88.722_83;
+            let case = if vanished { "Denormal" } else { &*case };
+            shares.add("swiglu", actual[index], expected, limits[index], case);
         }
         let limits: Vec<f64> = pairs().map(|(one, two)| bounds::add(*one, *two)).collect();
         let actual = ops::add(&gate, &up);
@@ -302,5 +359,5 @@ fn gates_sums_and_exponentials_lie_within_their_bounds() {
     let expected: Vec<f64> = x.iter().map(|x| f64::from(*x).exp()).collect();
     let limits: Vec<f64> = x.iter().map(|x| bounds::exp32(f64::from(*x))).collect();
     shares.add_row("exp32", &ops::exp32(Level::best(true), &x), &expected, &limits, "");
-    shares.check(4);
+    shares.check(3);
 }

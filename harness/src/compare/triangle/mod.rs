@@ -222,7 +222,7 @@ impl Triangle {
         ];
         for (quantity, distance, limit) in checks {
             // Stated so that NaN is not within the limit.
-            let within = distance <= limit;
+            let within = distance <= limit && limit.is_finite();
             if !within {
                 let (distance, limit) = (Number::F64(distance), Number::F64(limit));
                 return diverges(Difference::Distance { quantity, distance, limit }, place);
