@@ -7,11 +7,20 @@ const FLAGS: [&str; 5] =
     ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"];
 
 /// Name of the build, flags of an x86-64 compiler.
-const X86_BUILDS: [(&str, &[&str]); 4] = [
+const X86_BUILDS: [(&str, &[&str]); 6] = [
     ("baseline", &[]),
     ("avx2", &["-march=x86-64-v3"]),
     ("avx512", &["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=256"]),
     ("checked", &["-march=x86-64-v3", "-DLOCKSTEP_CHECKED", "-fno-strict-aliasing"]),
+    // The code of a GPU, thread by thread, with waves of 32 and of 64 lanes.
+    (
+        "waves32",
+        &["-march=x86-64-v3", "-DLOCKSTEP_CHECKED", "-fno-strict-aliasing", "-DLOCKSTEP_WAVES=32"],
+    ),
+    (
+        "waves64",
+        &["-march=x86-64-v3", "-DLOCKSTEP_CHECKED", "-fno-strict-aliasing", "-DLOCKSTEP_WAVES=64"],
+    ),
 ];
 
 /// Elsewhere the compiler's own baseline has fma and vectors.
@@ -38,12 +47,15 @@ fn main() {
         if architecture == "x86_64" { &X86_BUILDS } else { &OTHER_BUILDS };
     let unfit_builds: &[(&str, &[&str])] =
         if architecture == "x86_64" { &X86_UNFIT_BUILDS } else { &OTHER_UNFIT_BUILDS };
-    for (name, flags) in builds {
-        compile("kernels/host.cpp", name, flags);
-    }
-    for (name, flags) in unfit_builds {
-        compile("kernels/unfit.cpp", name, flags);
-    }
+    // The compiler's time is most of a build's: all at once.
+    std::thread::scope(|scope| {
+        for (name, flags) in builds {
+            scope.spawn(|| compile("kernels/host.cpp", name, flags));
+        }
+        for (name, flags) in unfit_builds {
+            scope.spawn(|| compile("kernels/unfit.cpp", name, flags));
+        }
+    });
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
 }
@@ -58,6 +70,9 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
         build.flag(flag);
     }
     build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
+    // A folder each: objects have their source's name.
+    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    build.out_dir(Path::new(&out).join(name));
     build.compile(&format!("lockstep_host_{name}"));
 }
 

@@ -3,6 +3,9 @@
 //
 // Everything lies in an unnamed namespace: with external linkage the linker would merge functions
 // of the same name across builds, and the baseline build could run AVX-512 code.
+#if defined(LOCKSTEP_WAVES)
+#include <stdlib.h>
+#endif
 namespace {
 #include "embed.hip"
 #include "rms_norm.hip"
@@ -15,6 +18,9 @@ namespace {
 #include "swiglu.hip"
 #include "residual.hip"
 #include "probe.hip"
+#if defined(LOCKSTEP_WAVES)
+#include "tuned.h"
+#endif
 }  // namespace
 
 /// The first of this build's kernels; each names the next.

@@ -3,14 +3,13 @@
 // A launch runs blocks first..last of a grid in one call; Rust spreads ranges over threads.
 #pragma once
 
-#define INLINE_MEMBER inline __attribute__((always_inline))
-
 namespace host {
 
 /// What a checked build saw go wrong first in a launch; mirrored in engine/src/device/host.rs.
 struct Fault {
     u32 raised;
-    u32 in_shared;      // 1: `array` names a shared array, 0: `field_offset` is into the arguments
+    u32 in_shared;      // 0: `field_offset` is into the arguments, 1: `array` names a shared array,
+                        // 2: a barrier or a shuffle that not every thread reached
     u64 field_offset;
     u64 index;
     u64 run;
@@ -69,6 +68,8 @@ static inline void record(u32 in_shared, u64 offset, const char* array, u64 inde
     fault->array[i] = 0;
 }
 
+static inline void record_divergence() { record(2, 0, nullptr, 0, 0, 0); }
+
 template <typename T>
 static T* refuse(const void* span, u64 index, u64 run, u64 count) {
     record(0, (u64)((const char*)span - current_arguments), nullptr, index, run, count);
@@ -78,15 +79,21 @@ static T* refuse(const void* span, u64 index, u64 run, u64 count) {
 /// A block's shared array with its length at hand.
 template <typename T, u32 N>
 struct SharedArray {
-    T items[N];
+    alignas(16) T items[N];
     const char* name;
-    T& operator[](u64 index) {
-        if (index < N) return items[index];
-        record(1, 0, name, index, 1, N);
-        return *(T*)spare(sizeof(T));
+    T& operator[](u64 index) { return *at(index, 1); }
+    T* at(u64 index, u64 run) {
+        if (run <= N && index <= N - run) return items + index;
+        record(1, 0, name, index, run, N);
+        return (T*)spare(run * sizeof(T));
     }
 };
+#if defined(LOCKSTEP_WAVES)
+// One array for all threads of a block, which are fibers of one thread of the CPU.
+#define SHARED(T, name, n) static thread_local host::SharedArray<T, n> name = {{}, #name}
+#else
 #define SHARED(T, name, n) host::SharedArray<T, n> name = {{}, #name}
+#endif
 #define ENTER(a) (host::current_fault = fault, host::current_arguments = (const char*)(a))
 #else
 #define SHARED(T, name, n) T name[n]
@@ -95,14 +102,21 @@ struct SharedArray {
 
 }  // namespace host
 
+#if defined(LOCKSTEP_WAVES)
+#define RUN_BLOCK(body, a, x, y) \
+    (host::run_block([&] { body(a, x, y); }) ? (void)0 : host::record_divergence())
+#else
+#define RUN_BLOCK(body, a, x, y) body(a, x, y)
+#endif
+
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
     static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \
                              host::Fault* fault) {                                     \
         ENTER(arguments);                                                              \
         for (u64 block = first; block < last; ++block) {                               \
-            name##_block(*(const Args*)arguments, (u32)(block % grid_x),               \
-                         (u32)(block / grid_x));                                       \
+            RUN_BLOCK(name##_block, *(const Args*)arguments, (u32)(block % grid_x),    \
+                      (u32)(block / grid_x));                                          \
         }                                                                              \
     }                                                                                  \
     static const host::Registration name##_registration(#name, name##_entry,           \

@@ -1,9 +1,12 @@
 // One source, three compilers: what a kernel file may use on HIP, on CUDA and on the host.
 //
-// A kernel is a sequence of phases. EACH_THREAD(t, n) runs its body once for every t < n: on a GPU
+// A plain kernel is a sequence of phases. EACH_THREAD(t, n) runs its body once for every t < n: on a GPU
 // the block's threads share the range, on the host it is a plain loop that the compiler
 // vectorises. A value that must outlive a phase lives in a SHARED array, and BARRIER() stands
 // between a phase that writes and one that reads. A body must not depend on the order of t.
+//
+// A tuned kernel is written for lanes and waves (lanes.h). GPUs run it, and so do the builds
+// waves32 and waves64, which run the code of a GPU on the CPU; LOCKSTEP_LANES says where it is built.
 //
 // Memory is reached through Span only. In the checked host build every access is compared with
 // the span's length; a bad one is recorded and redirected to a scratch area, so nothing is harmed.
@@ -20,16 +23,22 @@ typedef unsigned long long u64;
 
 static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or LLP64 integers");
 
+// Threads of every block, the same on all devices.
+#define BLOCK_THREADS 256u
+
 #if defined(__HIP__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define LOCKSTEP_GPU 1
+#define LOCKSTEP_LANES 1
 #define INLINE __device__ __forceinline__
 #define INLINE_STATIC __device__ __forceinline__ static
+#define INLINE_MEMBER __device__ __forceinline__
 #if defined(__HIP__)
 // Declared here so that no ROCm header is needed to compile device code.
 #define __device__ __attribute__((device))
 #define __global__ __attribute__((global))
 #define __shared__ __attribute__((shared))
 #define __forceinline__ inline __attribute__((always_inline))
+#define KERNEL_ATTRIBUTES __attribute__((amdgpu_flat_work_group_size(256, 256)))
 #define THREAD_X __builtin_amdgcn_workitem_id_x()
 #define BLOCK_X __builtin_amdgcn_workgroup_id_x()
 #define BLOCK_Y __builtin_amdgcn_workgroup_id_y()
@@ -37,29 +46,35 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
     (__builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"), __builtin_amdgcn_s_barrier(), \
      __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"))
 #else
+#define KERNEL_ATTRIBUTES __launch_bounds__(BLOCK_THREADS)
 #define THREAD_X threadIdx.x
 #define BLOCK_X blockIdx.x
 #define BLOCK_Y blockIdx.y
 #define BARRIER() __syncthreads()
 #endif
 #define EACH_THREAD(t, n) for (u32 t = THREAD_X; t < (n); t += BLOCK_THREADS)
-#define SHARED(T, name, n) __shared__ T name[n]
+#define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
-#define KERNEL(name, Args) extern "C" __global__ void name(const Args a)
+#define KERNEL(name, Args) extern "C" __global__ void KERNEL_ATTRIBUTES name(const Args a)
 #else
 #define LOCKSTEP_HOST 1
 #define INLINE static inline __attribute__((always_inline))
 #define INLINE_STATIC static inline __attribute__((always_inline))
-#define EACH_THREAD(t, n) for (u32 t = 0; t < (n); ++t)
-#define BARRIER() ((void)0)
+#define INLINE_MEMBER inline __attribute__((always_inline))
 #define BLOCK_PARAMETERS , const u32 BLOCK_X, const u32 BLOCK_Y
 #define BLOCK_ARGUMENTS , BLOCK_X, BLOCK_Y
+#if defined(LOCKSTEP_WAVES)
+// The code a GPU runs, thread by thread, on the CPU: see host_waves.h.
+#define LOCKSTEP_LANES 1
+#define EACH_THREAD(t, n) for (u32 t = THREAD_X; t < (n); t += BLOCK_THREADS)
+#include "host_waves.h"
+#else
+#define EACH_THREAD(t, n) for (u32 t = 0; t < (n); ++t)
+#define BARRIER() ((void)0)
+#endif
 #include "host_entry.h"
 #endif
-
-// Threads of every block, the same on all devices.
-#define BLOCK_THREADS 256u
 
 /// A typed run of device memory: the address and the number of elements.
 template <typename T>
@@ -76,12 +91,9 @@ struct Span {
         return run <= count && index <= count - run ? data + index
                                                     : host::refuse<T>(this, index, run, count);
     }
-#elif defined(LOCKSTEP_HOST)
+#else
     INLINE_MEMBER T& operator[](u64 index) const { return data[index]; }
     INLINE_MEMBER T* at(u64 index, u64) const { return data + index; }
-#else
-    __device__ __forceinline__ T& operator[](u64 index) const { return data[index]; }
-    __device__ __forceinline__ T* at(u64 index, u64) const { return data + index; }
 #endif
 };
 static_assert(sizeof(Span<float>) == 16, "engine/src/device/launch.rs has the same layout");

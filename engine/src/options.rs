@@ -125,6 +125,10 @@ pub enum HostBuild {
     Avx512,
     /// Every access through a span or a shared array compared with its length.
     Checked,
+    /// The code of a GPU with waves of 32 lanes, thread by thread, every access compared.
+    Waves32,
+    /// The same with waves of 64 lanes.
+    Waves64,
     /// No engine: the probe alone, built or set so that it breaks the contract. For tests.
     #[doc(hidden)]
     Unfit(Unfit),
@@ -182,7 +186,17 @@ impl Unfit {
 
 impl HostBuild {
     /// All builds of the engine, the fastest last of the unchecked ones.
-    pub const ALL: [Self; 4] = [Self::Baseline, Self::Avx2, Self::Avx512, Self::Checked];
+    pub const ALL: [Self; 6] =
+        [Self::Baseline, Self::Avx2, Self::Avx512, Self::Checked, Self::Waves32, Self::Waves64];
+
+    /// Lanes of a wave: more than one where the code of a GPU runs.
+    pub fn wave_lanes(self) -> u32 {
+        match self {
+            Self::Waves32 => 32,
+            Self::Waves64 => 64,
+            _ => 1,
+        }
+    }
 
     /// The word used in identities.
     pub fn name(self) -> &'static str {
@@ -191,6 +205,8 @@ impl HostBuild {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Checked => "checked",
+            Self::Waves32 => "waves32",
+            Self::Waves64 => "waves64",
             Self::Unfit(unfit) => unfit.name(),
         }
     }

@@ -90,14 +90,15 @@ pub(super) trait Backend: Send + Sync + Debug {
     ) -> Result<(), LaunchFault>;
 }
 
-/// What a backend can say of a failed launch; the launcher adds the arguments' names.
+/// What a backend can say of a failed launch; the launcher adds the kernel's and arguments' names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LaunchFault {
-    /// Byte offset of the argument's span, or the name of a shared array.
-    pub(super) array: FaultArray,
-    pub(super) index: u64,
-    pub(super) run: u64,
-    pub(super) count: u64,
+pub(super) enum LaunchFault {
+    /// An access outside its array.
+    Outside { array: FaultArray, index: u64, run: u64, count: u64 },
+    /// A barrier or a shuffle that not every thread reached.
+    Divergence,
+    /// The runtime's own words.
+    Runtime(String),
 }
 
 /// Which array a bad access named.

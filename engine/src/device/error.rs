@@ -125,4 +125,26 @@ pub enum DeviceError {
         /// Elements of the array.
         count: u64,
     },
+    /// A build that runs the code of a GPU saw threads part at a barrier or a shuffle.
+    #[error("kernel {kernel} has a barrier or a shuffle that not every thread reaches")]
+    Divergence {
+        /// The kernel.
+        kernel: String,
+    },
+    /// The runtime refused a launch.
+    #[error("launch of {kernel} failed: {reason}")]
+    Launch {
+        /// The kernel.
+        kernel: String,
+        /// What the runtime said.
+        reason: String,
+    },
+    /// The runtime refused something else, or reported an error of an earlier launch.
+    #[error("{operation} failed: {reason}")]
+    Runtime {
+        /// What was asked for.
+        operation: String,
+        /// What the runtime said.
+        reason: String,
+    },
 }

@@ -45,6 +45,10 @@ unsafe extern "C" {
     fn lockstep_host_avx2() -> *const Registration;
     #[cfg(target_arch = "x86_64")]
     fn lockstep_host_avx512() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_waves32() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_host_waves64() -> *const Registration;
     fn lockstep_host_fast_math() -> *const Registration;
     fn lockstep_host_contracted() -> *const Registration;
     #[cfg(target_arch = "x86_64")]
@@ -71,7 +75,11 @@ pub(crate) fn usable(build: HostBuild) -> bool {
             && is_x86_feature_detected!("movbe");
         match build {
             HostBuild::Baseline => true,
-            HostBuild::Avx2 | HostBuild::Checked | HostBuild::Unfit(_) => avx2,
+            HostBuild::Avx2
+            | HostBuild::Checked
+            | HostBuild::Waves32
+            | HostBuild::Waves64
+            | HostBuild::Unfit(_) => avx2,
             HostBuild::Avx512 => {
                 avx2 && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -86,7 +94,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
     {
         match build {
             HostBuild::Baseline | HostBuild::Checked => true,
-            HostBuild::Avx2 | HostBuild::Avx512 => false,
+            HostBuild::Avx2 | HostBuild::Avx512 | HostBuild::Waves32 | HostBuild::Waves64 => false,
             HostBuild::Unfit(unfit) => Unfit::ALL.contains(&unfit),
         }
     }
@@ -108,6 +116,10 @@ fn first_registration(build: HostBuild) -> *const Registration {
         HostBuild::Avx2 => lockstep_host_avx2,
         #[cfg(target_arch = "x86_64")]
         HostBuild::Avx512 => lockstep_host_avx512,
+        #[cfg(target_arch = "x86_64")]
+        HostBuild::Waves32 => lockstep_host_waves32,
+        #[cfg(target_arch = "x86_64")]
+        HostBuild::Waves64 => lockstep_host_waves64,
         HostBuild::Checked => lockstep_host_checked,
         HostBuild::Unfit(unfit) => unfit_registration(unfit),
         _ => lockstep_host_baseline,
@@ -179,7 +191,7 @@ impl Backend for HostBackend {
                 env!("LOCKSTEP_KERNELS_HASH"),
                 env!("LOCKSTEP_HOST_COMPILER")
             ),
-            wave_lanes: 1,
+            wave_lanes: self.build.wave_lanes(),
         }
     }
 
@@ -288,13 +300,16 @@ fn pointer_mut(address: u64) -> *mut u8 {
 }
 
 fn launch_fault(fault: &Fault) -> LaunchFault {
+    if fault.in_shared == 2 {
+        return LaunchFault::Divergence;
+    }
     let array = if fault.in_shared == 1 {
         let name = fault.array.iter().take_while(|byte| **byte != 0).copied().collect();
         FaultArray::Shared(String::from_utf8(name).unwrap_or_default())
     } else {
         FaultArray::ArgumentAt(fault.field_offset)
     };
-    LaunchFault { array, index: fault.index, run: fault.run, count: fault.count }
+    LaunchFault::Outside { array, index: fault.index, run: fault.run, count: fault.count }
 }
 
 /// Kernel arguments at the alignment a C++ structure of them has.

@@ -114,7 +114,13 @@ fn check(kernel: &Kernel, accesses: &[Access]) -> Result<(), DeviceError> {
 
 /// Spans stand first in every argument structure, in the order of `accesses`.
 fn name_fault(kernel: &Kernel, accesses: &[Access], fault: LaunchFault) -> DeviceError {
-    let array = match fault.array {
+    let kernel = kernel.name.to_owned();
+    let (array, index, run, count) = match fault {
+        LaunchFault::Outside { array, index, run, count } => (array, index, run, count),
+        LaunchFault::Divergence => return DeviceError::Divergence { kernel },
+        LaunchFault::Runtime(reason) => return DeviceError::Launch { kernel, reason },
+    };
+    let array = match array {
         FaultArray::Shared(name) => format!("shared array {name}"),
         FaultArray::ArgumentAt(offset) => {
             let index = usize::try_from(offset).unwrap_or(usize::MAX) / size_of::<Span>();
@@ -124,11 +130,5 @@ fn name_fault(kernel: &Kernel, accesses: &[Access], fault: LaunchFault) -> Devic
             )
         }
     };
-    DeviceError::OutOfBounds {
-        kernel: kernel.name.to_owned(),
-        array,
-        index: fault.index,
-        run: fault.run,
-        count: fault.count,
-    }
+    DeviceError::OutOfBounds { kernel, array, index, run, count }
 }
