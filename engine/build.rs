@@ -79,10 +79,14 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
 /// BLAKE3 over the names and contents of the kernel sources and over the flags.
 fn kernels_hash() -> String {
     let mut hasher = blake3::Hasher::new();
-    let mut files: Vec<_> = std::fs::read_dir(Path::new("kernels"))
-        .expect("the folder engine/kernels is part of the package")
-        .map(|entry| entry.expect("engine/kernels can be listed").path())
-        .collect();
+    let list = |folder: &str| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(Path::new(folder))
+            .expect("the folder engine/kernels is part of the package")
+            .map(|entry| entry.expect("engine/kernels can be listed").path())
+            .filter(|path| path.is_file())
+            .collect()
+    };
+    let mut files = [list("kernels"), list("kernels/tuned")].concat();
     files.sort();
     for file in files {
         hasher.update(file.to_string_lossy().as_bytes());

@@ -48,7 +48,8 @@ struct RopeArguments {
     Span<const float> cosine;  // [context][rotated / 2]
     Span<const float> sine;
     Span<float> out;           // [rows][heads][head_size]
-    u32 heads, head_size, rotated, rows, first_position, unused;
+    Span<const u32> position;  // [1], of row 0; in memory, so that a graph is never stale
+    u32 heads, head_size, rotated, rows;
 };
 
 /// Element is float, or u16 for a cache in f16.
@@ -58,7 +59,8 @@ struct KvWriteArguments {
     Span<const float> v;
     Span<Element> keys;        // one layer: [kv_heads][context / 64][head_size][64]
     Span<Element> values;      // one layer: [kv_heads][context][head_size]
-    u32 kv_heads, head_size, rows, first_position, context, unused;
+    Span<const u32> position;  // [1], of row 0
+    u32 kv_heads, head_size, rows, context;
 };
 
 template <typename Element>
@@ -67,7 +69,8 @@ struct AttentionArguments {
     Span<const Element> keys;  // as KvWriteArguments
     Span<const Element> values;
     Span<float> out;           // [rows][heads][head_size]
-    u32 heads, kv_heads, head_size, rows, first_position, context;
+    Span<const u32> position;  // [1], of row 0
+    u32 heads, kv_heads, head_size, rows, context, unused;
 };
 
 struct SwigluArguments {

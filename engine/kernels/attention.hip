@@ -19,7 +19,7 @@ INLINE void attention(const AttentionArguments<Element>& a BLOCK_PARAMETERS) {
     SHARED(float, sum, HEAD_SIZE_LARGEST);
     // M, L of the chunks so far; m, l of this one; the factor and which side it scales.
     SHARED(float, state, 6);
-    const u32 keys_count = a.first_position + BLOCK_Y + 1;
+    const u32 keys_count = a.position[0] + BLOCK_Y + 1;
     const u64 row = ((u64)BLOCK_Y * a.heads + BLOCK_X) * a.head_size;
     const u64 kv_head = BLOCK_X / (a.heads / a.kv_heads);
     const u64 cache = kv_head * a.context * a.head_size;

@@ -19,7 +19,7 @@ namespace {
 #include "residual.hip"
 #include "probe.hip"
 #if defined(LOCKSTEP_WAVES)
-#include "tuned.h"
+#include "tuned/all.h"
 #endif
 }  // namespace
 

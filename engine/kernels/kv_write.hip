@@ -10,7 +10,7 @@ INLINE void narrow(float x, u16* out) { *out = f32_to_half(x); }
 template <typename Element>
 INLINE void kv_write(const KvWriteArguments<Element>& a BLOCK_PARAMETERS) {
     const u64 row = ((u64)BLOCK_Y * a.kv_heads + BLOCK_X) * a.head_size;
-    const u32 position = a.first_position + BLOCK_Y;
+    const u32 position = a.position[0] + BLOCK_Y;
     const u64 head = (u64)BLOCK_X * a.context * a.head_size;
     EACH_THREAD(d, a.head_size) {
         const u64 tile = head + (u64)(position / 64) * 64 * a.head_size;

@@ -6,7 +6,7 @@
 
 KERNEL(rope, RopeArguments) {
     const u64 head = ((u64)BLOCK_Y * a.heads + BLOCK_X) * a.head_size;
-    const u64 angles = (u64)(a.first_position + BLOCK_Y) * (a.rotated / 2);
+    const u64 angles = (u64)(a.position[0] + BLOCK_Y) * (a.rotated / 2);
     EACH_THREAD(pair, a.head_size / 2) {
         const float x0 = a.x[head + 2 * pair];
         const float x1 = a.x[head + 2 * pair + 1];

@@ -41,10 +41,25 @@ pub struct Description {
     pub wave_lanes: u32,
 }
 
-/// A runtime. Launches may be asynchronous; copies to the host wait for all launches before them.
+/// What can change while a device is used, and what a launcher plans by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Multiprocessors or compute units; threads on the host.
+    pub multiprocessors: u32,
+    /// Memory of the device, if the runtime knows.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that is free now.
+    pub memory_free_bytes: Option<u64>,
+}
+
+/// A runtime. Every backend has one stream: launches and copies happen in the order they were asked
+/// for, launches possibly later; copies to the host wait for all launches before them.
 pub(super) trait Backend: Send + Sync + Debug {
     /// What this device is.
     fn describe(&self) -> Description;
+
+    /// What a launcher plans by.
+    fn attributes(&self) -> Attributes;
 
     /// Uninitialised memory of at least `bytes`, aligned to 256; `None` when there is not enough.
     fn allocate(&self, bytes: u64) -> Option<u64>;
@@ -73,8 +88,47 @@ pub(super) trait Backend: Send + Sync + Debug {
     /// `target.len()` bytes from `source` lie in one live allocation of this backend.
     unsafe fn copy_out(&self, source: u64, target: &mut [u8]) -> Result<(), DeviceError>;
 
+    /// Waits until everything asked for has happened; the first error of a launch shows here.
+    fn synchronise(&self) -> Result<(), DeviceError>;
+
+    /// Marks this point of the stream.
+    fn record(&self) -> Result<u64, DeviceError>;
+
+    /// Seconds between two marks, after waiting for the second.
+    ///
+    /// # Safety
+    /// Both came from `record` of this backend and were not released.
+    unsafe fn seconds_between(&self, first: u64, second: u64) -> Result<f64, DeviceError>;
+
+    /// Gives a mark back.
+    ///
+    /// # Safety
+    /// It came from `record` of this backend and was not released before.
+    unsafe fn release_mark(&self, mark: u64);
+
+    /// From here to `end_capture`, launches are written down and do not happen.
+    fn begin_capture(&self) -> Result<(), DeviceError>;
+
+    /// The launches since `begin_capture`, as a graph.
+    fn end_capture(&self) -> Result<u64, DeviceError>;
+
+    /// Enqueues all launches of a graph.
+    ///
+    /// # Safety
+    /// The graph is alive, and so is every buffer that its launches were captured with.
+    unsafe fn replay(&self, graph: u64) -> Result<(), DeviceError>;
+
+    /// Gives a graph back.
+    ///
+    /// # Safety
+    /// It came from `end_capture` of this backend and was not released before.
+    unsafe fn release_graph(&self, graph: u64);
+
     /// Finds a kernel by name.
     fn kernel(&self, name: &'static str, argument_bytes: usize) -> Result<Kernel, DeviceError>;
+
+    /// Makes a kernel ready, so that its first launch neither compiles nor loads anything.
+    fn prepare(&self, kernel: &Kernel) -> Result<(), DeviceError>;
 
     /// Enqueues one launch. `parallel` is false for work too small to spread over threads.
     ///
@@ -106,4 +160,17 @@ pub(super) enum LaunchFault {
 pub(super) enum FaultArray {
     ArgumentAt(u64),
     Shared(String),
+}
+
+impl LaunchFault {
+    /// In words, where no launch is at hand that could name the arguments.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Outside { array, index, run, count } => {
+                format!("{array:?}: element {index} + {run} of {count}")
+            }
+            Self::Divergence => "threads part at a barrier or a shuffle".to_owned(),
+            Self::Runtime(reason) => reason.clone(),
+        }
+    }
 }

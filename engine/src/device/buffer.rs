@@ -16,14 +16,20 @@ pub(super) struct CopyCounts {
     pub(super) checked: AtomicU64,
 }
 
-/// A named allocation, freed when dropped.
+/// Memory of a device, freed when nobody holds it: a buffer, or a graph that was captured with it.
 #[derive(Debug)]
-pub struct Buffer {
+pub(super) struct Allocation {
     backend: Arc<dyn Backend>,
-    counts: Arc<CopyCounts>,
-    name: String,
+    pub(super) name: String,
     address: u64,
     bytes: u64,
+}
+
+/// A named allocation.
+#[derive(Debug)]
+pub struct Buffer {
+    counts: Arc<CopyCounts>,
+    allocation: Arc<Allocation>,
 }
 
 impl Buffer {
@@ -36,49 +42,45 @@ impl Buffer {
         let address = backend
             .allocate(bytes)
             .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes })?;
-        Ok(Self {
-            backend: Arc::clone(backend),
-            counts: Arc::clone(counts),
-            name: name.to_owned(),
-            address,
-            bytes,
-        })
+        let (backend, name) = (Arc::clone(backend), name.to_owned());
+        let allocation = Arc::new(Allocation { backend, name, address, bytes });
+        Ok(Self { counts: Arc::clone(counts), allocation })
     }
 
     /// Fills the whole buffer with 0xff, which is NaN as f32 and f16.
     pub(super) fn poison(&self) -> Result<(), DeviceError> {
         // SAFETY: the range is this live allocation.
-        unsafe { self.backend.fill(self.address, 0xff, self.bytes) }
+        unsafe { self.allocation.backend.fill(self.address(), 0xff, self.bytes()) }
     }
 
     /// The name given at allocation.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.allocation.name
     }
 
     /// Device address of the first byte.
     pub fn address(&self) -> u64 {
-        self.address
+        self.allocation.address
     }
 
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.allocation.bytes
     }
 
     /// `count` elements of `T` from element `first`.
     pub fn view<T: Pod>(&self, first: u64, count: u64) -> Result<View<'_, T>, DeviceError> {
         let element_bytes = size_of::<T>() as u64;
         let end = first.checked_add(count).and_then(|end| end.checked_mul(element_bytes));
-        if end.is_some_and(|end| end <= self.bytes) {
+        if end.is_some_and(|end| end <= self.bytes()) {
             Ok(View { buffer: self, first, count, element: PhantomData })
         } else {
             Err(DeviceError::View {
-                name: self.name.clone(),
+                name: self.name().to_owned(),
                 first,
                 count,
                 element_bytes,
-                capacity_bytes: self.bytes,
+                capacity_bytes: self.bytes(),
             })
         }
     }
@@ -88,13 +90,13 @@ impl Buffer {
         View {
             buffer: self,
             first: 0,
-            count: self.bytes / size_of::<T>() as u64,
+            count: self.bytes() / size_of::<T>() as u64,
             element: PhantomData,
         }
     }
 }
 
-impl Drop for Buffer {
+impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: address and size are those of the allocation this value owns; it ends here.
         unsafe { self.backend.free(self.address, self.bytes) };
@@ -124,6 +126,10 @@ impl<T: Pod> View<'_, T> {
         self.count
     }
 
+    pub(super) fn allocation(&self) -> &Arc<Allocation> {
+        &self.buffer.allocation
+    }
+
     /// Byte offset in its buffer.
     pub fn offset_bytes(&self) -> u64 {
         self.first * size_of::<T>() as u64
@@ -131,17 +137,17 @@ impl<T: Pod> View<'_, T> {
 
     /// Device address of the first element.
     pub fn address(&self) -> u64 {
-        self.buffer.address + self.offset_bytes()
+        self.buffer.address() + self.offset_bytes()
     }
 
     /// Size of the whole buffer.
     pub fn allocation_bytes(&self) -> u64 {
-        self.buffer.bytes
+        self.buffer.bytes()
     }
 
     /// The buffer's name.
     pub fn name(&self) -> &str {
-        &self.buffer.name
+        self.buffer.name()
     }
 
     /// `count` elements from element `first` of this view.
@@ -151,7 +157,7 @@ impl<T: Pod> View<'_, T> {
             Ok(Self { first: self.first + first, count, ..self })
         } else {
             Err(DeviceError::View {
-                name: self.buffer.name.clone(),
+                name: self.buffer.name().to_owned(),
                 first,
                 count,
                 element_bytes: size_of::<T>() as u64,
@@ -165,7 +171,7 @@ impl<T: Pod> View<'_, T> {
         self.gate(source.len())?;
         let bytes = bytemuck::cast_slice(source);
         // SAFETY: the view is in bounds of a live buffer, and `gate` compared the lengths.
-        unsafe { self.buffer.backend.copy_in(self.address(), bytes) }
+        unsafe { self.buffer.allocation.backend.copy_in(self.address(), bytes) }
     }
 
     /// Copies the view into a host slice of exactly its length.
@@ -173,7 +179,7 @@ impl<T: Pod> View<'_, T> {
         self.gate(target.len())?;
         let bytes = bytemuck::cast_slice_mut(target);
         // SAFETY: the view is in bounds of a live buffer, and `gate` compared the lengths.
-        unsafe { self.buffer.backend.copy_out(self.address(), bytes) }
+        unsafe { self.buffer.allocation.backend.copy_out(self.address(), bytes) }
     }
 
     /// Asserts that both sides of a copy have one length, and counts the copy.
@@ -181,13 +187,13 @@ impl<T: Pod> View<'_, T> {
         self.buffer.counts.total.fetch_add(1, Ordering::Relaxed);
         if host_count as u64 != self.count {
             return Err(DeviceError::CopyLength {
-                name: self.buffer.name.clone(),
+                name: self.buffer.name().to_owned(),
                 host_count: host_count as u64,
                 device_count: self.count,
             });
         }
         let end = self.offset_bytes() + self.count * size_of::<T>() as u64;
-        assert!(end <= self.buffer.bytes, "views are in bounds by construction");
+        assert!(end <= self.buffer.bytes(), "views are in bounds by construction");
         self.buffer.counts.checked.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
 
-use super::backend::{Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
+use super::backend::{Attributes, Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
+use recorder::{Launched, Recorder};
 use std::alloc::Layout;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+mod recorder;
 
 /// Alignment of every allocation: what GPUs give, and four cache lines.
 const ALIGNMENT_BYTES: usize = 256;
@@ -153,6 +156,7 @@ pub(super) struct HostBackend {
     build: HostBuild,
     threads: usize,
     pool: rayon::ThreadPool,
+    recorder: Recorder,
 }
 
 impl HostBackend {
@@ -172,7 +176,7 @@ impl HostBackend {
             .thread_name(|index| format!("engine-{index}"))
             .build()
             .map_err(|error| missing(error.to_string(), "lower --threads"))?;
-        Ok(Self { build, threads, pool })
+        Ok(Self { build, threads, pool, recorder: Recorder::default() })
     }
 }
 
@@ -192,6 +196,14 @@ impl Backend for HostBackend {
                 env!("LOCKSTEP_HOST_COMPILER")
             ),
             wave_lanes: self.build.wave_lanes(),
+        }
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes {
+            multiprocessors: u32::try_from(self.threads).unwrap_or(u32::MAX),
+            memory_total_bytes: None,
+            memory_free_bytes: None,
         }
     }
 
@@ -229,6 +241,46 @@ impl Backend for HostBackend {
         Ok(())
     }
 
+    fn synchronise(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn record(&self) -> Result<u64, DeviceError> {
+        Ok(self.recorder.mark())
+    }
+
+    unsafe fn seconds_between(&self, first: u64, second: u64) -> Result<f64, DeviceError> {
+        Ok(self.recorder.seconds_between(first, second))
+    }
+
+    unsafe fn release_mark(&self, _mark: u64) {}
+
+    fn begin_capture(&self) -> Result<(), DeviceError> {
+        self.recorder.begin();
+        Ok(())
+    }
+
+    fn end_capture(&self) -> Result<u64, DeviceError> {
+        Ok(self.recorder.end())
+    }
+
+    unsafe fn replay(&self, graph: u64) -> Result<(), DeviceError> {
+        for launch in self.recorder.launches(graph).iter() {
+            let Launched { kernel, grid, arguments, parallel } = launch;
+            // SAFETY: these are the arguments of a launch that was checked when it was captured;
+            // the caller vouches that its buffers are alive.
+            unsafe { self.run(kernel, *grid, arguments, *parallel) }.map_err(|fault| {
+                let (operation, reason) = (format!("replay of {}", kernel.name), fault.words());
+                DeviceError::Runtime { operation, reason }
+            })?;
+        }
+        Ok(())
+    }
+
+    unsafe fn release_graph(&self, graph: u64) {
+        self.recorder.release(graph);
+    }
+
     fn kernel(&self, name: &'static str, argument_bytes: usize) -> Result<Kernel, DeviceError> {
         let error = |reason: String| DeviceError::Kernel {
             kernel: name.to_owned(),
@@ -254,7 +306,31 @@ impl Backend for HostBackend {
         Err(error("no kernel of that name".to_owned()))
     }
 
+    fn prepare(&self, _kernel: &Kernel) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     unsafe fn launch(
+        &self,
+        kernel: &Kernel,
+        grid: Grid,
+        arguments: &[u8],
+        parallel: bool,
+    ) -> Result<(), LaunchFault> {
+        if self.recorder.take(kernel, grid, arguments, parallel) {
+            return Ok(());
+        }
+        // SAFETY: the caller's promises are those that `run` asks for.
+        unsafe { self.run(kernel, grid, arguments, parallel) }
+    }
+}
+
+impl HostBackend {
+    /// Runs one launch to its end.
+    ///
+    /// # Safety
+    /// As [`Backend::launch`].
+    unsafe fn run(
         &self,
         kernel: &Kernel,
         grid: Grid,
@@ -313,11 +389,11 @@ fn launch_fault(fault: &Fault) -> LaunchFault {
 }
 
 /// Kernel arguments at the alignment a C++ structure of them has.
-struct AlignedArguments([u64; 24]);
+struct AlignedArguments([u64; 64]);
 
 impl AlignedArguments {
     fn copy(arguments: &[u8]) -> Self {
-        let mut words = [0_u64; 24];
+        let mut words = [0_u64; 64];
         bytemuck::cast_slice_mut(&mut words)[..arguments.len()].copy_from_slice(arguments);
         Self(words)
     }

@@ -1,9 +1,10 @@
 //! A launch: arguments whose extents are asserted against their buffers before anything runs.
 
 use super::backend::{Backend, FaultArray, Grid, Kernel, LaunchFault};
-use super::buffer::View;
+use super::buffer::{Allocation, View};
 use super::error::DeviceError;
 use bytemuck::{Pod, Zeroable};
+use std::sync::Arc;
 
 /// A span as kernels see it; `Span<T>` in engine/kernels/platform.h.
 #[repr(C)]
@@ -19,7 +20,7 @@ const _: () = assert!(size_of::<Span>() == 16);
 #[derive(Clone, Debug)]
 pub struct Access {
     argument: &'static str,
-    buffer: String,
+    allocation: Arc<Allocation>,
     address: u64,
     bytes: u64,
     needed: u64,
@@ -41,7 +42,7 @@ impl Access {
     fn new<T: Pod>(argument: &'static str, view: View<'_, T>, needed: u64, written: bool) -> Self {
         Self {
             argument,
-            buffer: view.name().to_owned(),
+            allocation: Arc::clone(view.allocation()),
             address: view.address(),
             bytes: needed.saturating_mul(size_of::<T>() as u64),
             needed,
@@ -53,6 +54,10 @@ impl Access {
     /// The span a kernel gets: as long as the launch said it reaches, not as the buffer is.
     pub fn span(&self) -> Span {
         Span { address: self.address, count: self.needed }
+    }
+
+    pub(super) fn allocation(&self) -> &Arc<Allocation> {
+        &self.allocation
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -92,7 +97,7 @@ fn check(kernel: &Kernel, accesses: &[Access]) -> Result<(), DeviceError> {
             return Err(DeviceError::Extent {
                 kernel: kernel.name.to_owned(),
                 argument: access.argument,
-                buffer: access.buffer.clone(),
+                buffer: access.allocation.name.clone(),
                 needed: access.needed,
                 available: access.available,
             });
@@ -126,7 +131,7 @@ fn name_fault(kernel: &Kernel, accesses: &[Access], fault: LaunchFault) -> Devic
             let index = usize::try_from(offset).unwrap_or(usize::MAX) / size_of::<Span>();
             accesses.get(index).map_or_else(
                 || format!("the argument at byte {offset}"),
-                |access| format!("argument {} ({})", access.argument, access.buffer),
+                |access| format!("argument {} ({})", access.argument, access.allocation.name),
             )
         }
     };

@@ -7,15 +7,17 @@
 mod backend;
 mod buffer;
 mod error;
+mod graph;
 mod host;
 mod launch;
 mod probe;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Description, Grid, Kernel};
+pub use backend::{Attributes, Description, Grid, Kernel};
 pub use buffer::{Buffer, View};
 pub use error::DeviceError;
+pub use graph::{Graph, Mark};
 pub use launch::{Access, Span};
 pub use probe::Finding;
 
@@ -31,6 +33,7 @@ use std::sync::atomic::Ordering;
 pub struct Device {
     backend: Arc<dyn Backend>,
     counts: Arc<CopyCounts>,
+    capture: Arc<graph::Capture>,
     operations_probed: u64,
 }
 
@@ -63,7 +66,8 @@ impl Device {
 
     /// Every backend becomes a device here, after the probe or not at all.
     fn probed(backend: Arc<dyn Backend>) -> Result<Self, DeviceError> {
-        let mut device = Self { backend, counts: Arc::default(), operations_probed: 0 };
+        let mut device =
+            Self { backend, counts: Arc::default(), capture: Arc::default(), operations_probed: 0 };
         device.operations_probed = probe::probe(&device)?;
         assert_eq!(device.copies_checked(), device.copies_total(), "copies of the probe");
         // The counts that a run shows are of its own copies.
@@ -84,6 +88,11 @@ impl Device {
     /// What this device is.
     pub fn describe(&self) -> Description {
         self.backend.describe()
+    }
+
+    /// What a launcher plans by, and how much memory is free.
+    pub fn attributes(&self) -> Attributes {
+        self.backend.attributes()
     }
 
     /// Poisoned memory for `count` elements: what nobody writes reads as NaN.
@@ -109,6 +118,11 @@ impl Device {
         self.backend.kernel(name, size_of::<A>())
     }
 
+    /// Makes a kernel ready, so that its first launch neither compiles nor loads anything.
+    pub fn prepare(&self, kernel: &Kernel) -> Result<(), DeviceError> {
+        self.backend.prepare(kernel)
+    }
+
     /// Asserts the extents of `accesses`, which stand in the order of the spans in `arguments`,
     /// and enqueues the launch.
     pub fn launch<A: Pod>(
@@ -118,6 +132,9 @@ impl Device {
         accesses: &[Access],
         arguments: &A,
     ) -> Result<(), DeviceError> {
+        if let Some(captured) = self.captured().as_mut() {
+            captured.extend(accesses.iter().map(|access| Arc::clone(access.allocation())));
+        }
         launch::launch(self.backend.as_ref(), kernel, grid, accesses, arguments)
     }
 

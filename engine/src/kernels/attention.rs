@@ -1,7 +1,7 @@
 //! attention: `softmax(q k / sqrt(head_size)) v` over the cache, one block per head and row.
 
 use super::kv_write::KEY_TILE;
-use super::{Kernels, grid, require};
+use super::{Kernels, Position, grid, require};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::options::KvType;
 use bytemuck::{Pod, Zeroable};
@@ -17,12 +17,13 @@ struct Arguments {
     keys: Span,
     values: Span,
     out: Span,
+    position: Span,
     heads: u32,
     kv_heads: u32,
     head_size: u32,
     rows: u32,
-    first_position: u32,
     context: u32,
+    unused: u32,
 }
 
 /// Inputs of [`Kernels::attention`]; `E` is f32, or u16 for a cache in f16.
@@ -42,8 +43,8 @@ pub struct Attention<'a, E> {
     pub head_size: u32,
     /// Number of rows.
     pub rows: u32,
-    /// Position of row 0; row r attends to positions `0..=first_position` + r.
-    pub first_position: u32,
+    /// Position of row 0; row r attends to positions `0..=position` + r.
+    pub position: Position<'a>,
     /// Positions the cache holds, a multiple of 64.
     pub context: u32,
 }
@@ -66,7 +67,7 @@ impl Kernels {
         out: View<'_, f32>,
     ) -> Result<(), DeviceError> {
         let Attention { q, keys, values, heads, kv_heads, head_size, rows, .. } = input;
-        let Attention { first_position, context, .. } = input;
+        let Attention { position, context, .. } = input;
         let kernel = &self.attention;
         assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         require(
@@ -84,7 +85,7 @@ impl Kernels {
             context,
             "a multiple of 64 is",
         )?;
-        let end = first_position.saturating_add(rows);
+        let end = position.largest.saturating_add(rows);
         require(kernel, end <= context, "last position + 1", end, "at most the context is")?;
         let count = u64::from(rows) * u64::from(heads) * u64::from(head_size);
         let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
@@ -93,19 +94,22 @@ impl Kernels {
             Access::read("keys", keys, cache),
             Access::read("values", values, cache),
             Access::write("out", out, count),
+            position.access(),
         ];
-        let [q, keys, values, out] = [0, 1, 2, 3].map(|index: usize| accesses[index].span());
+        let [q, keys, values, out, position] =
+            [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
         let arguments = Arguments {
             q,
             keys,
             values,
             out,
+            position,
             heads,
             kv_heads,
             head_size,
             rows,
-            first_position,
             context,
+            unused: 0,
         };
         let grid = grid(kernel, u64::from(heads), u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)

@@ -1,6 +1,6 @@
 //! `kv_write`: stores keys and values of new positions in one layer's cache.
 
-use super::{Kernels, grid, require};
+use super::{Kernels, Position, grid, require};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::options::KvType;
 use bytemuck::{Pod, Zeroable};
@@ -16,12 +16,11 @@ struct Arguments {
     v: Span,
     keys: Span,
     values: Span,
+    position: Span,
     kv_heads: u32,
     head_size: u32,
     rows: u32,
-    first_position: u32,
     context: u32,
-    unused: u32,
 }
 
 /// Inputs of [`Kernels::kv_write`].
@@ -38,7 +37,7 @@ pub struct KvWrite<'a> {
     /// New positions.
     pub rows: u32,
     /// Position of row 0.
-    pub first_position: u32,
+    pub position: Position<'a>,
     /// Positions the cache holds, a multiple of 64.
     pub context: u32,
 }
@@ -62,7 +61,7 @@ impl Kernels {
         keys: View<'_, E>,
         values: View<'_, E>,
     ) -> Result<(), DeviceError> {
-        let KvWrite { k, v, kv_heads, head_size, rows, first_position, context } = input;
+        let KvWrite { k, v, kv_heads, head_size, rows, position, context } = input;
         let kernel = &self.kv_write;
         assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         require(
@@ -72,7 +71,7 @@ impl Kernels {
             context,
             "a multiple of 64 is",
         )?;
-        let end = first_position.saturating_add(rows);
+        let end = position.largest.saturating_add(rows);
         require(kernel, end <= context, "last position + 1", end, "at most the context is")?;
         let count = u64::from(rows) * u64::from(kv_heads) * u64::from(head_size);
         let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
@@ -81,20 +80,12 @@ impl Kernels {
             Access::read("v", v, count),
             Access::write("keys", keys, cache),
             Access::write("values", values, cache),
+            position.access(),
         ];
-        let [k, v, keys, values] = [0, 1, 2, 3].map(|index: usize| accesses[index].span());
-        let arguments = Arguments {
-            k,
-            v,
-            keys,
-            values,
-            kv_heads,
-            head_size,
-            rows,
-            first_position,
-            context,
-            unused: 0,
-        };
+        let [k, v, keys, values, position] =
+            [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
+        let arguments =
+            Arguments { k, v, keys, values, position, kv_heads, head_size, rows, context };
         let grid = grid(kernel, u64::from(kv_heads), u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }

@@ -13,6 +13,7 @@ mod residual;
 mod rms_norm;
 mod rope;
 mod swiglu;
+mod tuned;
 
 pub use attention::Attention;
 pub use embed::Embed;
@@ -27,9 +28,26 @@ pub(crate) use attention::HEAD_SIZE_LARGEST;
 pub(crate) use kv_write::KEY_TILE;
 pub(crate) use product::activation_group;
 
-use crate::device::{Device, DeviceError, Grid, Kernel};
+use crate::device::{Access, Device, DeviceError, Grid, Kernel, View};
 use crate::gguf::TensorType;
 use crate::options::{Activations, KvType};
+
+/// Where a pass stands in its sequence. Kernels read it from the device, so that a captured launch
+/// can be replayed at another position.
+#[derive(Clone, Copy, Debug)]
+pub struct Position<'a> {
+    /// `[1]`: the position of row 0.
+    pub first: View<'a, u32>,
+    /// The largest value that `first` will have when the launch, or a replay of it, runs: what the
+    /// extents are compared with.
+    pub largest: u32,
+}
+
+impl Position<'_> {
+    fn access(&self) -> Access {
+        Access::read("position", self.first, 1)
+    }
+}
 
 /// Every kernel a forward pass launches, found once at load.
 #[derive(Debug)]

@@ -4,7 +4,9 @@ use super::engine::Engine;
 use super::weights::{LayerWeights, Matrix};
 use crate::device::{Buffer, DeviceError, View};
 use crate::error::Error;
-use crate::kernels::{Attention, Embed, KvWrite, Product, ProductFloat, Quantise, RmsNorm, Rope};
+use crate::kernels::{
+    Attention, Embed, KvWrite, Position, Product, ProductFloat, Quantise, RmsNorm, Rope,
+};
 use crate::options::KvType;
 use crate::taps::{Observer, Tap, TapLevel};
 use bytemuck::Pod;
@@ -28,6 +30,7 @@ impl Engine {
         let size = |value: usize| u32::try_from(value).expect("the context was compared with 2^31");
         let rows = size(tokens.len());
         let pass = Pass { rows, first_position: size(position), level: observer.level() };
+        self.workspace.position.all().write(&[pass.first_position])?;
         self.embed(tokens, pass)?;
         self.tap(pass, TapLevel::Layer, "embed", None, &self.workspace.stream[0], observer)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
@@ -181,7 +184,7 @@ impl Engine {
             head_size: size(self.config.head_size),
             rotated: size(self.config.rope_dimensions),
             rows: pass.rows,
-            first_position: pass.first_position,
+            position: self.position_of(pass),
         };
         self.kernels.rope(input, out.all())
     }
@@ -192,9 +195,9 @@ impl Engine {
         let (keys, values) = self.cache.layer(index);
         let (heads, kv_heads) = (size(self.config.heads), size(self.config.kv_heads));
         let (head_size, context) = (size(self.config.head_size), self.cache.positions);
-        let Pass { rows, first_position, .. } = pass;
+        let (rows, position) = (pass.rows, self.position_of(pass));
         let (k, v) = (space.k_rope.all(), space.v.all());
-        let input = KvWrite { k, v, kv_heads, head_size, rows, first_position, context };
+        let input = KvWrite { k, v, kv_heads, head_size, rows, position, context };
         self.kernels.kv_write::<E>(input, keys.all(), values.all())?;
         let input = Attention::<E> {
             q: space.q_rope.all(),
@@ -204,10 +207,15 @@ impl Engine {
             kv_heads,
             head_size,
             rows,
-            first_position,
+            position,
             context,
         };
         self.kernels.attention(input, space.attn_out.all())
+    }
+
+    /// The position on the device, which `pass` has written there.
+    fn position_of(&self, pass: Pass) -> Position<'_> {
+        Position { first: self.workspace.position.all(), largest: pass.first_position }
     }
 
     fn add(

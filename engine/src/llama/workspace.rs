@@ -56,6 +56,8 @@ fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
 /// The buffers between operations; each holds `[ubatch][width]`.
 #[derive(Debug)]
 pub(super) struct Workspace {
+    /// `[1]`: the position of row 0 of the pass.
+    pub(super) position: Buffer,
     pub(super) tokens: Buffer,
     /// The residual stream, and where its sum with a branch goes; they swap.
     pub(super) stream: [Buffer; 2],
@@ -94,6 +96,7 @@ impl Workspace {
             .map(|layout| FixedBuffers::allocate(device, digit_count, widest, layout))
             .collect::<Result<_, DeviceError>>()?;
         Ok(Self {
+            position: device.allocate::<u32>("position", 1)?,
             tokens: device.allocate::<u32>("tokens", ubatch as u64)?,
             stream: [rows("stream.0", hidden)?, rows("stream.1", hidden)?],
             norm: rows("norm", hidden)?,

@@ -197,6 +197,7 @@ impl Engine {
         let tables = rotary.tables(first_position + rows);
         let (cosine, sine) = (self.upload("cos", &tables.cosine), self.upload("sin", &tables.sine));
         let x_device = self.upload("x", x);
+        let position_buffer = self.upload("position", &[size(first_position)]);
         let out = self.allocate::<f32>(x.len());
         let input = kernels::Rope {
             x: x_device.all(),
@@ -206,7 +207,7 @@ impl Engine {
             head_size: size(head_size),
             rotated: size(rotary.dimensions),
             rows: size(rows),
-            first_position: size(first_position),
+            position: position(&position_buffer, first_position),
         };
         self.kernels.rope(input, out.all()).unwrap();
         read(&out, x.len())
@@ -246,19 +247,21 @@ impl Engine {
                 self.upload("rows", &rows[first * width..][..count * width])
             };
             let (k, v) = (part(keys), part(values));
+            let written = self.upload("position", &[size(first)]);
             let input = kernels::KvWrite {
                 k: k.all(),
                 v: v.all(),
                 kv_heads: size(kv_heads),
                 head_size: size(head_size),
                 rows: size(count),
-                first_position: size(first),
+                position: position(&written, first),
                 context: size(context),
             };
             let (keys, values) = (cached_keys.all::<E>(), cached_values.all());
             self.kernels.kv_write(input, keys, values).unwrap();
         }
         let (q, out) = (self.upload("q", queries), self.allocate::<f32>(queries.len()));
+        let read_from = self.upload("position", &[size(positions - rows)]);
         let input = kernels::Attention {
             q: q.all(),
             keys: cached_keys.all::<E>(),
@@ -267,7 +270,7 @@ impl Engine {
             kv_heads: size(kv_heads),
             head_size: size(head_size),
             rows: size(rows),
-            first_position: size(positions - rows),
+            position: position(&read_from, positions - rows),
             context: size(context),
         };
         self.kernels.attention(input, out.all()).unwrap();
@@ -311,4 +314,8 @@ fn size(count: usize) -> u32 {
 
 fn tensor_type(kind: WeightType) -> TensorType {
     TensorType::all().find(|ours| ours.name() == kind.name()).unwrap()
+}
+
+fn position(buffer: &Buffer, first: usize) -> kernels::Position<'_> {
+    kernels::Position { first: buffer.all(), largest: size(first) }
 }
