@@ -12,7 +12,7 @@ const KERNEL: &str = include_str!("../../../kernels/probe.hip");
 /// A device as it is before the probe, which `Device::open` gives to nobody.
 fn unprobed(build: HostBuild) -> Device {
     let backend = Arc::new(HostBackend::new(Some(build), 1).unwrap());
-    Device { backend, counts: Arc::default(), operations_probed: 0 }
+    Device { backend, counts: Arc::default(), capture: Arc::default(), operations_probed: 0 }
 }
 
 /// What is due in every lane.
