@@ -1,6 +1,6 @@
 //! Compiles the kernels for the host, once for each instruction set and once checked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Contraction must be off (CONTRACT.md section 1); errno and traps only block vectorisation.
 const FLAGS: [&str; 5] =
@@ -56,6 +56,7 @@ fn main() {
             scope.spawn(|| compile("kernels/unfit.cpp", name, flags));
         }
     });
+    write_sources();
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
 }
@@ -76,10 +77,9 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
     build.compile(&format!("lockstep_host_{name}"));
 }
 
-/// BLAKE3 over the names and contents of the kernel sources and over the flags.
-fn kernels_hash() -> String {
-    let mut hasher = blake3::Hasher::new();
-    let list = |folder: &str| -> Vec<std::path::PathBuf> {
+/// The files of the kernels, in order.
+fn kernel_files() -> Vec<PathBuf> {
+    let list = |folder: &str| -> Vec<PathBuf> {
         std::fs::read_dir(Path::new(folder))
             .expect("the folder engine/kernels is part of the package")
             .map(|entry| entry.expect("engine/kernels can be listed").path())
@@ -88,7 +88,27 @@ fn kernels_hash() -> String {
     };
     let mut files = [list("kernels"), list("kernels/tuned")].concat();
     files.sort();
-    for file in files {
+    files
+}
+
+/// The sources as a table for compilers at run time: name below engine/kernels, text.
+fn write_sources() {
+    let mut table = String::from("&[");
+    let here = std::env::current_dir().expect("cargo runs a build script in its package");
+    for file in kernel_files().iter().filter(|file| file.extension().is_some_and(|e| e != "cpp")) {
+        let name = file.strip_prefix("kernels").expect("it was listed there").display();
+        let path = here.join(file);
+        table.push_str(&format!("({:?}, include_str!({path:?})),\n", name.to_string()));
+    }
+    table.push(']');
+    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    std::fs::write(Path::new(&out).join("sources.rs"), table).expect("OUT_DIR can be written");
+}
+
+/// BLAKE3 over the names and contents of the kernel sources and over the flags.
+fn kernels_hash() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in kernel_files() {
         hasher.update(file.to_string_lossy().as_bytes());
         hasher.update(&std::fs::read(&file).expect("kernel sources can be read"));
     }

@@ -2,16 +2,20 @@
 #pragma once
 #include "platform.h"
 
+INLINE float to_f32(i32 x) { return (float)x; }
+
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+INLINE float fma32(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+INLINE float rint32(float x) { return rintf(x); }
+INLINE float sqrt32(float x) { return __fsqrt_rn(x); }
+INLINE float abs32(float x) { return fabsf(x); }
+INLINE float from_bits(u32 bits) { return __uint_as_float(bits); }
+INLINE u32 to_bits(float x) { return __float_as_uint(x); }
+#else
 INLINE float fma32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 INLINE float rint32(float x) { return __builtin_rintf(x); }
 INLINE float sqrt32(float x) { return __builtin_sqrtf(x); }
 INLINE float abs32(float x) { return __builtin_fabsf(x); }
-INLINE float to_f32(i32 x) { return (float)x; }
-
-#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
-INLINE float from_bits(u32 bits) { return __uint_as_float(bits); }
-INLINE u32 to_bits(float x) { return __float_as_uint(x); }
-#else
 INLINE float from_bits(u32 bits) { return __builtin_bit_cast(float, bits); }
 INLINE u32 to_bits(float x) { return __builtin_bit_cast(u32, x); }
 #endif

@@ -43,9 +43,14 @@ INLINE void embed_float(const EmbedArguments& a BLOCK_PARAMETERS) {
     }
 }
 
-#define EMBED(suffix, body, Format) \
+#define EMBED(suffix, body, Format) EMBED_OF(suffix, body, Format)
+#define EMBED_OF(suffix, body, Format) \
     KERNEL(embed_##suffix, EmbedArguments) { body<Format>(a BLOCK_ARGUMENTS); }
 
+// A compiler at run time makes the kernel of one format only.
+#if defined(LOCKSTEP_FORMAT)
+EMBED(LOCKSTEP_SUFFIX, embed_quantised, LOCKSTEP_FORMAT)
+#else
 EMBED(f32, embed_float, Float32)
 EMBED(f16, embed_float, Float16)
 EMBED(bf16, embed_float, BFloat16)
@@ -59,3 +64,4 @@ EMBED(q3_k, embed_quantised, Q3_K)
 EMBED(q4_k, embed_quantised, Q4_K)
 EMBED(q5_k, embed_quantised, Q5_K)
 EMBED(q6_k, embed_quantised, Q6_K)
+#endif

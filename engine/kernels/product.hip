@@ -73,11 +73,16 @@ INLINE void product(const ProductArguments& a BLOCK_PARAMETERS) {
     }
 }
 
-#define PRODUCT(suffix, Format)                                                                 \
+#define PRODUCT(suffix, Format) PRODUCT_OF(suffix, Format)
+#define PRODUCT_OF(suffix, Format)                                                                 \
     KERNEL(product_##suffix##_i8, ProductArguments) { product<Format, 1>(a BLOCK_ARGUMENTS); }  \
     KERNEL(product_##suffix##_i16, ProductArguments) { product<Format, 2>(a BLOCK_ARGUMENTS); } \
     KERNEL(product_##suffix##_i24, ProductArguments) { product<Format, 3>(a BLOCK_ARGUMENTS); }
 
+// A compiler at run time makes the kernels of one format only.
+#if defined(LOCKSTEP_FORMAT)
+PRODUCT(LOCKSTEP_SUFFIX, LOCKSTEP_FORMAT)
+#else
 PRODUCT(q4_0, Q4_0)
 PRODUCT(q4_1, Q4_1)
 PRODUCT(q5_0, Q5_0)
@@ -88,3 +93,4 @@ PRODUCT(q3_k, Q3_K)
 PRODUCT(q4_k, Q4_K)
 PRODUCT(q5_k, Q5_K)
 PRODUCT(q6_k, Q6_K)
+#endif

@@ -3,6 +3,9 @@
 use super::DeviceError;
 use std::fmt::Debug;
 
+/// Threads of every block; `BLOCK_THREADS` in platform.h.
+pub(super) const BLOCK_THREADS: u32 = 256;
+
 /// A kernel found in the loaded build.
 #[derive(Clone, Debug)]
 pub struct Kernel {

@@ -6,11 +6,13 @@
 
 mod backend;
 mod buffer;
+mod cuda;
 mod error;
 mod graph;
 mod host;
 mod launch;
 mod probe;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -48,20 +50,31 @@ impl Device {
         host_build: Option<HostBuild>,
         threads: usize,
     ) -> Result<Self, DeviceError> {
-        let missing = |what: &str| {
-            Err(DeviceError::Missing {
-                device: choice.to_string(),
-                reason: format!("this version has no {what} backend"),
-                remedy: "use --device host".to_owned(),
-            })
-        };
         match choice {
-            DeviceChoice::Auto | DeviceChoice::Host => {
+            DeviceChoice::Auto => Self::open_first(host_build, threads),
+            DeviceChoice::Host => {
                 Self::probed(Arc::new(host::HostBackend::new(host_build, threads)?))
             }
-            DeviceChoice::Hip(_) => missing("HIP"),
-            DeviceChoice::Cuda(_) => missing("CUDA"),
+            DeviceChoice::Hip(_) => Err(DeviceError::Missing {
+                device: choice.to_string(),
+                reason: "this version has no HIP backend".to_owned(),
+                remedy: "use --device host".to_owned(),
+            }),
+            DeviceChoice::Cuda(index) => Self::probed(Arc::new(cuda::CudaBackend::new(index)?)),
         }
+    }
+
+    /// The first usable device of hip, cuda, host; a host build that was asked for is of the host.
+    fn open_first(host_build: Option<HostBuild>, threads: usize) -> Result<Self, DeviceError> {
+        let gpus = [DeviceChoice::Hip(0), DeviceChoice::Cuda(0)];
+        for choice in gpus.into_iter().filter(|_| host_build.is_none()) {
+            match Self::open(choice, None, threads) {
+                Err(DeviceError::Missing { .. }) => {}
+                // One that is there and is refused is no reason to look away.
+                other => return other,
+            }
+        }
+        Self::open(DeviceChoice::Host, host_build, threads)
     }
 
     /// Every backend becomes a device here, after the probe or not at all.
