@@ -1,3 +1,7 @@
 // The tuned kernels, each tested bit for bit against the plain one or the composition it replaces.
 #pragma once
 #include "../lanes.h"
+#include "norm_quantise.hip"
+#include "swiglu_quantise.hip"
+#include "hash_rows.hip"
+#include "product_wave.hip"

@@ -23,6 +23,9 @@ pub use product_float::ProductFloat;
 pub use quantise::{FixedPoint, Quantise};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
+pub use tuned::{
+    Branch, HashTensor, NormQuantise, ProductWave, RowDigest, SwigluQuantise, WaveMatrix,
+};
 
 pub(crate) use attention::HEAD_SIZE_LARGEST;
 pub(crate) use kv_write::KEY_TILE;
@@ -65,6 +68,8 @@ pub struct Kernels {
     rms_norm: Kernel,
     rope: Kernel,
     swiglu: Kernel,
+    /// Where the device runs waves.
+    tuned: Option<tuned::Tuned>,
 }
 
 impl Kernels {
@@ -91,6 +96,11 @@ impl Kernels {
             rms_norm: rms_norm::load(device)?,
             rope: rope::load(device)?,
             swiglu: swiglu::load(device)?,
+            tuned: if device.describe().wave_lanes > 1 {
+                Some(tuned::Tuned::load(device, activations)?)
+            } else {
+                None
+            },
         })
     }
 

@@ -61,6 +61,19 @@ pub(crate) fn activation_group(kind: TensorType) -> u32 {
     if kind == TensorType::Q2K { 16 } else { 32 }
 }
 
+/// Requires that activations are in the layout that a type reads.
+pub(super) fn check_layout(
+    kernel: &Kernel,
+    kind: TensorType,
+    x: FixedPoint<'_>,
+    width: u32,
+) -> Result<(), DeviceError> {
+    let block = x.block;
+    require(kernel, activation_block(kind) == Some(block), "block", block, "the type's is")?;
+    require(kernel, activation_group(kind) == x.group, "group", x.group, "the type's is")?;
+    require(kernel, width.is_multiple_of(block), "width", width, "a multiple of the block is")
+}
+
 pub(super) fn load(
     device: &Device,
     activations: Activations,
@@ -80,17 +93,14 @@ impl Kernels {
     pub fn product(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
         let Product { weights, kind, x, outputs, width, rows } = input;
         let kernel = of_type(&self.product, kind);
-        let block = x.block;
-        require(kernel, activation_block(kind) == Some(block), "block", block, "the type's is")?;
-        require(kernel, activation_group(kind) == x.group, "group", x.group, "the type's is")?;
-        require(kernel, width.is_multiple_of(block), "width", width, "a multiple of the block is")?;
+        check_layout(kernel, kind, x, width)?;
         let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
         let count = u64::from(rows) * u64::from(width);
         let digits = count * self.activations.digit_count() as u64;
         let accesses = [
             Access::read("weights", weights, u64::from(outputs) * row_bytes),
             Access::read("digits", x.digits, digits),
-            Access::read("scales", x.scales, count / u64::from(block)),
+            Access::read("scales", x.scales, count / u64::from(x.block)),
             Access::read("sums", x.sums, count / u64::from(x.group)),
             Access::write("out", out, u64::from(rows) * u64::from(outputs)),
         ];

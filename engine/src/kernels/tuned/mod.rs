@@ -1,2 +1,76 @@
 //! Launchers of the tuned kernels: fast ways to what a plain kernel, or several, compute, bit for
 //! bit. They are in the builds of GPUs and in the host's builds waves32 and waves64.
+
+mod hash_rows;
+mod norm_quantise;
+mod product_wave;
+mod swiglu_quantise;
+#[cfg(test)]
+mod tests;
+
+pub use hash_rows::{HashTensor, RowDigest};
+pub use norm_quantise::{Branch, NormQuantise};
+pub use product_wave::{ProductWave, WaveMatrix};
+pub use swiglu_quantise::SwigluQuantise;
+
+pub(crate) use hash_rows::TENSORS as HASH_TENSORS;
+pub(crate) use product_wave::MATRICES as WAVE_MATRICES;
+
+use super::Kernels;
+use super::quantise::{FixedPoint, FixedPointOut};
+use crate::device::{Access, Device, DeviceError, Kernel};
+use crate::gguf::TensorType;
+use crate::options::Activations;
+
+/// The tuned kernels of a device that runs waves.
+#[derive(Debug)]
+pub(super) struct Tuned {
+    hash_rows: Kernel,
+    norm_quantise: Kernel,
+    product_wave: Vec<(TensorType, Kernel)>,
+    swiglu_quantise: Kernel,
+}
+
+impl Tuned {
+    pub(super) fn load(device: &Device, activations: Activations) -> Result<Self, DeviceError> {
+        Ok(Self {
+            hash_rows: hash_rows::load(device)?,
+            norm_quantise: norm_quantise::load(device)?,
+            product_wave: product_wave::load(device, activations)?,
+            swiglu_quantise: swiglu_quantise::load(device)?,
+        })
+    }
+}
+
+impl Kernels {
+    /// Whether this device has the tuned kernels.
+    pub fn has_tuned(&self) -> bool {
+        self.tuned.is_some()
+    }
+
+    /// The tuned kernels.
+    ///
+    /// # Panics
+    /// Where there are none.
+    fn tuned(&self) -> &Tuned {
+        self.tuned.as_ref().expect("the caller asked has_tuned")
+    }
+
+    /// Appends the three accesses of a result in fixed point, or three empty ones.
+    fn with_fixed(
+        &self,
+        kernel: &Kernel,
+        mut accesses: Vec<Access>,
+        fixed: Option<FixedPoint<'_>>,
+        width: u32,
+        rows: u32,
+    ) -> Result<(Vec<Access>, FixedPointOut), DeviceError> {
+        let Some(fixed) = fixed else {
+            return Ok((accesses, FixedPointOut::none()));
+        };
+        let digit_count = self.activations().digit_count();
+        let (parts, out) = fixed.accesses(kernel, digit_count, width, rows)?;
+        accesses.extend(parts);
+        Ok((accesses, out))
+    }
+}

@@ -1,0 +1,67 @@
+// norm_quantise: stream = x + branch; norm = rms_norm(stream); norm in fixed point.
+// Replaces residual, rms_norm and quantise. CONTRACT.md sections 11, 4 and 5.
+// Grid: x = runs of `slices` slices of 256 columns, y = rows. Every block sums the squares of the
+// whole row in the contract's order, then writes its own slices: in decode that costs a few more
+// reads from the cache and makes as many blocks as there are slices.
+#include "fixed_point.h"
+
+struct NormQuantiseArguments {
+    Span<const float> x;       // [rows][width]
+    Span<const float> branch;  // [rows][width], or empty
+    Span<const float> weight;  // [width]
+    Span<float> stream;        // [rows][width]; not written where there is no branch
+    Span<float> norm;          // [rows][width]
+    FixedPointOut fixed;       // nothing is written where digit_count is 0
+    u32 width, rows, slices;
+    float epsilon;
+};
+
+/// The sum over the block's threads by halving: 128, 64, 32 through memory, the rest by shuffles.
+template <typename Shared>
+INLINE float tree_sum(float value, Shared& shared) {
+    shared[THREAD_X] = value;
+    BARRIER();
+    for (u32 half = 128; half >= 32; half /= 2) {
+        if (THREAD_X < half) shared[THREAD_X] = shared[THREAD_X] + shared[THREAD_X + half];
+        BARRIER();
+    }
+    // Every 32 threads take the same 32 sums, so that all end with the result.
+    float sum = shared[THREAD_X % 32];
+    for (u32 mask = 16; mask > 0; mask /= 2) sum = sum + shuffle_xor(sum, mask);
+    return sum;
+}
+
+KERNEL(norm_quantise, NormQuantiseArguments) {
+    SHARED(float, partial, BLOCK_THREADS);
+    FIXED_POINT_SHARED(maxima);
+    const u64 row = (u64)BLOCK_Y * a.width;
+    const bool adds = a.branch.count != 0;
+    const float* x = a.x.at(row, a.width);
+    const float* branch = adds ? a.branch.at(row, a.width) : x;
+    // squares
+    float squares = 0.0f;
+    for (u32 i = THREAD_X; i < a.width; i += BLOCK_THREADS) {
+        const float value = adds ? x[i] + branch[i] : x[i];
+        squares = fma32(value, value, squares);
+    }
+    const float mean = tree_sum(squares, partial) / (float)a.width;
+    const float scale = 1.0f / sqrt32(mean + a.epsilon);
+    // slices
+    for (u32 slice = 0; slice < a.slices; ++slice) {
+        const u32 first = (BLOCK_X * a.slices + slice) * BLOCK_THREADS;
+        if (first >= a.width) break;
+        const u32 column = first + THREAD_X;
+        const bool inside = column < a.width;
+        float norm = 0.0f;
+        if (inside) {
+            const float value = adds ? x[column] + branch[column] : x[column];
+            norm = (value * scale) * a.weight[column];
+            if (adds) a.stream[row + column] = value;
+            a.norm[row + column] = norm;
+        }
+        if (a.fixed.digit_count != 0) {
+            fixed_point_write(a.fixed, a.width, BLOCK_Y, column, inside, norm, maxima);
+            BARRIER();
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Every tuned kernel against the plain ones it replaces, on waves of 32 and of 64 lanes: equal bits.
+
+use super::super::quantise::FixedPoint;
+use super::super::{Kernels, Product, Quantise, RmsNorm, activation_block, activation_group};
+use super::*;
+use crate::device::{Buffer, Device};
+use crate::options::{DeviceChoice, HostBuild, KvType};
+
+const ALL_ACTIVATIONS: [Activations; 3] = [Activations::I8, Activations::I16, Activations::I24];
+
+/// Waves of both sizes, where this CPU can run them.
+fn waves() -> Vec<Device> {
+    let builds = [HostBuild::Waves32, HostBuild::Waves64];
+    let usable = Device::usable_host_builds();
+    let builds = builds.into_iter().filter(|build| usable.contains(build));
+    builds.map(|build| Device::open(DeviceChoice::Host, Some(build), 2).unwrap()).collect()
+}
+
+fn plain() -> Device {
+    Device::open(DeviceChoice::Host, Some(HostBuild::Baseline), 2).unwrap()
+}
+
+/// A stream of numbers from a seed (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        let float = |word: u64| (word >> 40) as f32 / 8_388_608.0 - 1.0;
+        (0..count)
+            .map(|_| {
+                let word = self.word();
+                // A few are large, a few are very small.
+                let factor = match word & 63 {
+                    0 => 300.0,
+                    1 => 1e-33,
+                    _ => 1.0,
+                };
+                float(word) * factor
+            })
+            .collect()
+    }
+
+    /// Blocks of any bytes, whose float fields are finite.
+    fn blocks(&mut self, kind: TensorType, count: usize) -> Vec<u8> {
+        let bytes = kind.block_bytes() as usize;
+        let mut all: Vec<u8> = (0..count * bytes).map(|_| self.word() as u8).collect();
+        let halves: &[usize] = match kind {
+            TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
+            TensorType::Q2K => &[80, 82],
+            TensorType::Q3K => &[108],
+            TensorType::Q6K => &[208],
+            _ => &[0, 2],
+        };
+        for block in all.chunks_mut(bytes) {
+            for &offset in halves {
+                let value = half::f16::from_f32(self.floats(1)[0].clamp(-1.0, 1.0) * 0.01);
+                block[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        all
+    }
+}
+
+fn bits(buffer: &Buffer, count: usize) -> Vec<u32> {
+    let mut values = vec![0.0_f32; count];
+    buffer.view(0, count as u64).unwrap().read(&mut values).unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Digits, scales and sums of rows, and what was read of them.
+struct Fixed {
+    buffers: [Buffer; 3],
+    block: u32,
+    group: u32,
+}
+
+impl Fixed {
+    fn allocate(kernels: &Kernels, count: usize, block: u32, group: u32) -> Self {
+        let device = kernels.device();
+        let digits = (count * kernels.activations().digit_count()) as u64;
+        let buffers = [
+            device.allocate::<i8>("digits", digits).unwrap(),
+            device.allocate::<f32>("scales", count as u64 / u64::from(block)).unwrap(),
+            device.allocate::<f32>("sums", count as u64 / u64::from(group)).unwrap(),
+        ];
+        Self { buffers, block, group }
+    }
+
+    fn view(&self) -> FixedPoint<'_> {
+        let [digits, scales, sums] = &self.buffers;
+        let (block, group) = (self.block, self.group);
+        FixedPoint { digits: digits.all(), scales: scales.all(), sums: sums.all(), block, group }
+    }
+
+    fn bytes(&self) -> Vec<Vec<u8>> {
+        self.buffers
+            .iter()
+            .map(|buffer| {
+                let mut bytes = vec![0; buffer.bytes() as usize];
+                buffer.all().read(&mut bytes).unwrap();
+                bytes
+            })
+            .collect()
+    }
+}
+
+fn quantised(kernels: &Kernels, x: &[f32], width: usize, block: u32, group: u32) -> Fixed {
+    let fixed = Fixed::allocate(kernels, x.len(), block, group);
+    let x_buffer = kernels.device().upload("x", x).unwrap();
+    let (width, rows) = (width as u32, (x.len() / width) as u32);
+    kernels.quantise(Quantise { x: x_buffer.all(), width, rows }, fixed.view()).unwrap();
+    fixed
+}
+
+const QUANTISED: [TensorType; 10] = [
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q8_0,
+    TensorType::Q2K,
+    TensorType::Q3K,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+];
+
+#[test]
+fn product_wave_is_product() {
+    let mut numbers = Numbers(1);
+    let devices = waves();
+    for kind in QUANTISED {
+        let (block, group) = (activation_block(kind).unwrap(), activation_group(kind));
+        for (activations, blocks, outputs, rows) in [
+            (Activations::I24, 1, [1, 0, 0], 1),
+            (Activations::I24, 17, [33, 16, 5], 1),
+            (Activations::I24, 36, [18, 7, 0], 2),
+            (Activations::I16, 9, [17, 0, 0], 3),
+            (Activations::I8, 21, [2, 15, 31], 1),
+        ] {
+            let width = blocks * block as usize;
+            let x = numbers.floats(rows * width);
+            let weights = outputs.map(|outputs| numbers.blocks(kind, outputs * blocks));
+            let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+            let fixed = quantised(&oracle, &x, width, block, group);
+            let expected: Vec<Vec<u32>> = (0..3)
+                .filter(|index| outputs[*index] > 0)
+                .map(|index| {
+                    let matrix = oracle.device().upload("w", &weights[index]).unwrap();
+                    let count = rows * outputs[index];
+                    let out = oracle.device().allocate::<f32>("out", count as u64).unwrap();
+                    let input = Product {
+                        weights: matrix.all(),
+                        kind,
+                        x: fixed.view(),
+                        outputs: outputs[index] as u32,
+                        width: width as u32,
+                        rows: rows as u32,
+                    };
+                    oracle.product(input, out.all()).unwrap();
+                    bits(&out, count)
+                })
+                .collect();
+            for device in &devices {
+                let kernels = Kernels::load(device, activations, KvType::F32).unwrap();
+                let fixed = quantised(&kernels, &x, width, block, group);
+                let buffers: Vec<(Buffer, Buffer, usize)> = (0..3)
+                    .filter(|index| outputs[*index] > 0)
+                    .map(|index| {
+                        let count = (rows * outputs[index]) as u64;
+                        let out = device.allocate::<f32>("out", count).unwrap();
+                        (device.upload("w", &weights[index]).unwrap(), out, outputs[index])
+                    })
+                    .collect();
+                let matrices: Vec<WaveMatrix<'_>> = buffers
+                    .iter()
+                    .map(|(weights, out, outputs)| WaveMatrix {
+                        weights: weights.all(),
+                        outputs: *outputs as u32,
+                        out: out.all(),
+                    })
+                    .collect();
+                let (width, rows) = (width as u32, rows as u32);
+                let input = ProductWave { kind, x: fixed.view(), width, rows };
+                kernels.product_wave(input, &matrices).unwrap();
+                for ((_, out, outputs), expected) in buffers.iter().zip(&expected) {
+                    let actual = bits(out, rows as usize * outputs);
+                    assert_eq!(actual, *expected, "{kind} {activations:?} {blocks} blocks");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_quantise_is_residual_norm_and_quantise() {
+    let mut numbers = Numbers(2);
+    for (width, rows, block, group) in [
+        (256, 1, 256, 32),
+        (1024, 3, 256, 16),
+        (576, 2, 32, 32),
+        (96, 70, 32, 32),
+        (768, 65, 256, 32),
+    ] {
+        for (activations, adds) in ALL_ACTIVATIONS
+            .into_iter()
+            .flat_map(|activations| [(activations, false), (activations, true)])
+        {
+            let mut x = numbers.floats(rows * width);
+            // One row of small ones, whose blocks vanish.
+            x[..width].iter_mut().for_each(|x| *x *= 1e-20);
+            let (branch, weight) = (numbers.floats(rows * width), numbers.floats(width));
+            let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+            let upload = |name, values: &[f32]| oracle.device().upload(name, values).unwrap();
+            let stream = upload("stream", &vec![0.0; rows * width]);
+            let (x_buffer, branch_buffer) = (upload("x", &x), upload("branch", &branch));
+            let count = (rows * width) as u32;
+            let source = if adds {
+                oracle.residual(x_buffer.all(), branch_buffer.all(), stream.all(), count).unwrap();
+                &stream
+            } else {
+                &x_buffer
+            };
+            let weights = upload("weight", &weight);
+            let norm = upload("norm", &x);
+            let input = RmsNorm {
+                x: source.all(),
+                weight: weights.all(),
+                width: width as u32,
+                rows: rows as u32,
+                epsilon: 1e-5,
+            };
+            oracle.rms_norm(input, norm.all()).unwrap();
+            let expected = bits(&norm, rows * width);
+            let values: Vec<f32> = expected.iter().map(|bits| f32::from_bits(*bits)).collect();
+            let fixed = quantised(&oracle, &values, width, block, group).bytes();
+            for device in waves() {
+                let kernels = Kernels::load(&device, activations, KvType::F32).unwrap();
+                let upload = |name, values: &[f32]| device.upload(name, values).unwrap();
+                let (x_buffer, branch_buffer) = (upload("x", &x), upload("branch", &branch));
+                let sum = device.allocate::<f32>("stream", u64::from(count)).unwrap();
+                let (weights, norm) = (upload("weight", &weight), upload("norm", &x));
+                let out = Fixed::allocate(&kernels, rows * width, block, group);
+                let branch = Branch { branch: branch_buffer.all(), stream: sum.all() };
+                let input = NormQuantise {
+                    x: x_buffer.all(),
+                    branch: adds.then_some(branch),
+                    weight: weights.all(),
+                    width: width as u32,
+                    rows: rows as u32,
+                    epsilon: 1e-5,
+                };
+                kernels.norm_quantise(input, norm.all(), Some(out.view())).unwrap();
+                assert_eq!(bits(&norm, rows * width), expected, "{width} {rows} {adds}");
+                assert_eq!(out.bytes(), fixed, "{width} {rows} {block} {group} {activations:?}");
+                if adds {
+                    assert_eq!(bits(&sum, rows * width), bits(&stream, rows * width));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn swiglu_quantise_is_swiglu_and_quantise() {
+    let mut numbers = Numbers(3);
+    for (width, rows, block, group) in [(512, 2, 256, 32), (256, 1, 256, 16), (608, 3, 32, 32)] {
+        let activations = Activations::I24;
+        let mut gate = numbers.floats(rows * width);
+        gate[3] = f32::INFINITY;
+        gate[width - 1] = f32::NAN;
+        let up = numbers.floats(rows * width);
+        let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+        let upload = |name, values: &[f32]| oracle.device().upload(name, values).unwrap();
+        let (gates, ups, out) = (upload("gate", &gate), upload("up", &up), upload("out", &up));
+        oracle.swiglu(gates.all(), ups.all(), out.all(), (rows * width) as u32).unwrap();
+        let expected = bits(&out, rows * width);
+        let values: Vec<f32> = expected.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let fixed = quantised(&oracle, &values, width, block, group).bytes();
+        for device in waves() {
+            let kernels = Kernels::load(&device, activations, KvType::F32).unwrap();
+            let upload = |name, values: &[f32]| device.upload(name, values).unwrap();
+            let (gates, ups, out) = (upload("gate", &gate), upload("up", &up), upload("out", &up));
+            let result = Fixed::allocate(&kernels, rows * width, block, group);
+            let (width, rows) = (width as u32, rows as u32);
+            let input = SwigluQuantise { gate: gates.all(), up: ups.all(), width, rows };
+            kernels.swiglu_quantise(input, out.all(), result.view()).unwrap();
+            let same = |(a, b): (u32, u32)| {
+                a == b || f32::from_bits(a).is_nan() && f32::from_bits(b).is_nan()
+            };
+            let actual = bits(&out, expected.len());
+            assert!(actual.into_iter().zip(expected.iter().copied()).all(same));
+            // NaN have any payload; scales of spoiled blocks are the only ones here.
+            let canonical = |bytes: &[u8]| -> Vec<u32> {
+                bytes
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .map(|x| if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() })
+                    .collect()
+            };
+            let bytes = result.bytes();
+            assert_eq!(bytes[0], fixed[0]);
+            assert_eq!(canonical(&bytes[1]), canonical(&fixed[1]));
+            assert_eq!(canonical(&bytes[2]), canonical(&fixed[2]));
+        }
+    }
+}
+
+#[test]
+fn hash_rows_is_the_hash_of_the_host() {
+    let mut numbers = Numbers(4);
+    let mut first = numbers.floats(3 * 700);
+    first[5] = f32::NAN;
+    first[6] = -f32::NAN;
+    first[705] = f32::NEG_INFINITY;
+    let second = numbers.floats(31);
+    for device in waves() {
+        let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+        let (a, b) = (device.upload("a", &first).unwrap(), device.upload("b", &second).unwrap());
+        let records = device.allocate::<RowDigest>("digests", 6).unwrap();
+        let tensors = [
+            HashTensor { values: a.all(), width: 700, rows: 3, record: 1 },
+            HashTensor { values: b.all(), width: 31, rows: 1, record: 5 },
+        ];
+        kernels.hash_rows(&tensors, records.all()).unwrap();
+        let mut digests = [bytemuck::Zeroable::zeroed(); 6];
+        records.all::<RowDigest>().read(&mut digests).unwrap();
+        for (index, row) in first.chunks(700).enumerate() {
+            let digest = digests[1 + index];
+            assert_eq!(digest.hash, crate::hash_row(row));
+            assert_eq!((digest.width, digest.written), (700, 1));
+            assert_eq!(digest.nan_count, row.iter().filter(|x| x.is_nan()).count() as u32);
+            let infinite = row.iter().filter(|x| x.is_infinite()).count();
+            assert_eq!(digest.infinity_count, infinite as u32);
+            assert_eq!(digest.greatest, row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(digest.least, row.iter().copied().fold(f32::INFINITY, f32::min));
+        }
+        assert_eq!(digests[5].hash, crate::hash_row(&second));
+        // Where no record belongs nothing was written.
+        assert_ne!(digests[0].written, 1);
+        assert_ne!(digests[4].written, 1);
+    }
+}
