@@ -109,6 +109,7 @@ struct SharedArray {
 #define RUN_BLOCK(body, a, x, y) body(a, x, y)
 #endif
 
+#define KERNEL_DENSE(blocks, name, Args) KERNEL(name, Args)
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
     static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \

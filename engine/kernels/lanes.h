@@ -30,6 +30,19 @@ INLINE Word4 load16(const void* address) { return *(const Word4*)address; }
 INLINE Word2 load8(const void* address) { return *(const Word2*)address; }
 INLINE u32 load4(const void* address) { return *(const u32*)address; }
 
+/// The address of a run of elements of a SHARED array.
+#if defined(LOCKSTEP_CHECKED)
+template <typename T, u32 N>
+INLINE T* shared_at(host::SharedArray<T, N>& array, u32 index, u32 run) {
+    return array.at(index, run);
+}
+#else
+template <typename T, u32 N>
+INLINE T* shared_at(T (&array)[N], u32 index, u32) {
+    return array + index;
+}
+#endif
+
 /// The value of the lane whose number differs in the bits of `mask`, at most 16.
 INLINE u32 shuffle_xor(u32 value, u32 mask) {
 #if defined(LOCKSTEP_WAVES)

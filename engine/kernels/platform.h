@@ -26,6 +26,13 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 // Threads of every block, the same on all devices.
 #define BLOCK_THREADS 256u
 
+// Before a loop over an array that has to stay in registers.
+#if defined(__clang__) || defined(__CUDACC_RTC__) || defined(__CUDACC__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #if defined(__HIP__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define LOCKSTEP_GPU 1
 #define LOCKSTEP_LANES 1
@@ -38,7 +45,7 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define __global__ __attribute__((global))
 #define __shared__ __attribute__((shared))
 #define __forceinline__ inline __attribute__((always_inline))
-#define KERNEL_ATTRIBUTES __attribute__((amdgpu_flat_work_group_size(256, 256)))
+#define KERNEL_ATTRIBUTES(blocks) __attribute__((amdgpu_flat_work_group_size(256, 256)))
 #define THREAD_X __builtin_amdgcn_workitem_id_x()
 #define BLOCK_X __builtin_amdgcn_workgroup_id_x()
 #define BLOCK_Y __builtin_amdgcn_workgroup_id_y()
@@ -46,7 +53,7 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
     (__builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"), __builtin_amdgcn_s_barrier(), \
      __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"))
 #else
-#define KERNEL_ATTRIBUTES __launch_bounds__(BLOCK_THREADS)
+#define KERNEL_ATTRIBUTES(blocks) __launch_bounds__(BLOCK_THREADS, blocks)
 #define THREAD_X threadIdx.x
 #define BLOCK_X blockIdx.x
 #define BLOCK_Y blockIdx.y
@@ -56,7 +63,10 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
-#define KERNEL(name, Args) extern "C" __global__ void KERNEL_ATTRIBUTES name(const Args a)
+#define KERNEL(name, Args) KERNEL_DENSE(1, name, Args)
+// A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting.
+#define KERNEL_DENSE(blocks, name, Args) \
+    extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
 #else
 #define LOCKSTEP_HOST 1
 #define INLINE static inline __attribute__((always_inline))

@@ -7,6 +7,7 @@ use crate::compare::Phase;
 use crate::compare::sequence::Comparison;
 use crate::run::lane::Lane;
 use crate::run::{Lanes, References};
+use crate::sides::engine::EngineSide;
 use crate::sides::{Side, SideError, TapLevel, Unwatched};
 
 /// Something that runs tokens and can begin again.
@@ -57,6 +58,27 @@ impl<S: Side> Runner for Alone<S> {
 
     fn reset(&mut self) -> Result<(), SideError> {
         self.0.reset();
+        Ok(())
+    }
+}
+
+/// The engine alone, which brings back digests of what is watched and of its readout.
+pub struct Steps {
+    /// The engine.
+    pub side: EngineSide,
+    /// What is watched.
+    pub level: TapLevel,
+}
+
+impl Runner for Steps {
+    type Error = SideError;
+
+    fn run(&mut self, tokens: &[u32]) -> Result<(), SideError> {
+        self.side.step(tokens, self.level).map(drop)
+    }
+
+    fn reset(&mut self) -> Result<(), SideError> {
+        self.side.reset();
         Ok(())
     }
 }

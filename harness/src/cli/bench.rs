@@ -4,17 +4,19 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use engine::DeviceChoice;
 use reference::Mode;
 
-use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, positive};
+use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, positive, word};
 use super::sides::{self, Setup};
 use super::{EXIT_CODES, Failure, Format, run};
 use crate::bench::candle::Candle;
-use crate::bench::part::{Alone, Together, measure};
+use crate::bench::part::{Alone, Steps, Together, measure};
 use crate::bench::table::{Ratio, ratios, table};
 use crate::bench::{Measured, Part, Seconds, Work};
 use crate::model::Model;
 use crate::report::output::Output;
+use crate::sides::TapLevel;
 use crate::sides::engine::EngineSide;
 use crate::sides::reference::ReferenceSide;
 
@@ -22,8 +24,9 @@ const EXAMPLES: &str = "\
 Examples:
   lockstep bench --model smollm2-135m-instruct --threads 2
   lockstep bench --model smollm2-135m-instruct --repeat 5 --format json
+  lockstep bench --model 8b.gguf --device cuda --parts engine --prefill 4096 --decode 64
 
-Each line of the table is measured in its own process, after one warm-up; figures are medians.";
+The engine's steps bring back digests of what is watched, 32 bytes a row, and never a whole row. Each line of the table is measured in its own process, after one warm-up; figures are medians.";
 
 /// Measure both sides, apart and together, and candle beside them
 #[derive(Debug, Args)]
@@ -48,6 +51,30 @@ pub(super) struct BenchCommand {
     /// Tokens one by one after the prompt
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     decode: usize,
+
+    /// Where the engine runs: auto, host, hip, hip:N, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "host")]
+    device: DeviceChoice,
+
+    /// Fixed point of the activations in products with quantised weights
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t)]
+    activations: ActivationsChoice,
+
+    /// Type of the cache of keys and values
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t)]
+    kv: KvChoice,
+
+    /// The most tokens of the prompt that a side runs at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
+    ubatch: usize,
+
+    /// What the engine takes digests of while it is measured
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    tap: TapLevel,
+
+    /// What is measured [default: everything]
+    #[arg(long, value_name = "PART,PART", value_delimiter = ',', value_enum)]
+    parts: Vec<Part>,
 
     /// Text for people, or one JSON object for programs
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -94,7 +121,7 @@ impl BenchCommand {
             return Err(Failure::input(message).hint("lower --prefill or --decode"));
         }
         match self.part {
-            Some(part) => child(part, &model, &work),
+            Some(part) => self.child(part, &model, &work),
             None => self.parent(&model, &work),
         }
     }
@@ -102,7 +129,8 @@ impl BenchCommand {
     fn parent(&self, model: &Model, work: &Work) -> Result<u8, Failure> {
         let mut output = Output::new(io::stdout());
         let mut parts = Vec::new();
-        for part in Part::ALL {
+        let chosen = if self.parts.is_empty() { &Part::ALL[..] } else { &self.parts };
+        for &part in chosen {
             if self.format == Format::Terminal {
                 let _ = writeln!(io::stderr(), "measuring {}", part.name());
             }
@@ -149,6 +177,9 @@ impl BenchCommand {
         ] {
             command.args([option, &value.to_string()]);
         }
+        command.args(["--device", &self.device.to_string()]);
+        command.args(["--activations", &word(self.activations), "--kv", &word(self.kv)]);
+        command.args(["--ubatch", &self.ubatch.to_string(), "--tap", &word(self.tap)]);
         if let Some(model) = &self.model {
             command.args(["--model", model]);
         }
@@ -166,42 +197,42 @@ impl BenchCommand {
         }
         serde_json::from_slice(&answer.stdout).map_err(|error| failed(error.to_string()))
     }
-}
 
-/// Measures one part and prints its seconds.
-fn child(part: Part, model: &Model, work: &Work) -> Result<u8, Failure> {
-    let setup = Setup {
-        device: engine::DeviceChoice::Host,
-        activations: ActivationsChoice::default(),
-        kv: KvChoice::default(),
-        context_tokens: work.context_tokens(),
-        ubatch: 512,
-        threads: work.threads,
-    };
-    let vocabulary = model.vocabulary;
-    let reference = |mode: Mode| -> Result<Seconds, Failure> {
-        let side = ReferenceSide::load(&model.path, &setup.reference(mode))?;
-        Ok(measure(&mut Alone(side), work, vocabulary)?)
-    };
-    let seconds = match part {
-        Part::Engine => {
-            let side = EngineSide::load(&model.file, &setup.engine())?;
-            measure(&mut Alone(side), work, vocabulary)?
-        }
-        Part::Exact => reference(Mode::Exact)?,
-        Part::Stock => reference(Mode::Stock)?,
-        Part::Wide => reference(Mode::Wide)?,
-        Part::Candle | Part::CandleDequantised => Candle::load(&model.path)
-            .and_then(|mut candle| measure(&mut candle, work, vocabulary))
-            .map_err(|error| Failure::input(format!("candle: {error}")))?,
-        Part::Lockstep => {
-            let exact = ReferenceChoice::Exact;
-            let lanes = sides::load(&setup, exact, &model.file, &model.path)?;
-            measure(&mut Together(lanes), work, vocabulary)?
-        }
-    };
-    let mut output = Output::new(io::stdout());
-    serde_json::to_writer(&mut output, &seconds).map_err(io::Error::from)?;
-    writeln!(output)?;
-    Ok(0)
+    /// Measures one part and prints its seconds.
+    fn child(&self, part: Part, model: &Model, work: &Work) -> Result<u8, Failure> {
+        let setup = Setup {
+            device: self.device,
+            activations: self.activations,
+            kv: self.kv,
+            context_tokens: work.context_tokens(),
+            ubatch: self.ubatch,
+            threads: work.threads,
+        };
+        let vocabulary = model.vocabulary;
+        let reference = |mode: Mode| -> Result<Seconds, Failure> {
+            let side = ReferenceSide::load(&model.path, &setup.reference(mode))?;
+            Ok(measure(&mut Alone(side), work, vocabulary)?)
+        };
+        let seconds = match part {
+            Part::Engine => {
+                let side = EngineSide::load(&model.file, &setup.engine())?;
+                measure(&mut Steps { side, level: self.tap }, work, vocabulary)?
+            }
+            Part::Exact => reference(Mode::Exact)?,
+            Part::Stock => reference(Mode::Stock)?,
+            Part::Wide => reference(Mode::Wide)?,
+            Part::Candle | Part::CandleDequantised => Candle::load(&model.path)
+                .and_then(|mut candle| measure(&mut candle, work, vocabulary))
+                .map_err(|error| Failure::input(format!("candle: {error}")))?,
+            Part::Lockstep => {
+                let exact = ReferenceChoice::Exact;
+                let lanes = sides::load(&setup, exact, &model.file, &model.path)?;
+                measure(&mut Together(lanes), work, vocabulary)?
+            }
+        };
+        let mut output = Output::new(io::stdout());
+        serde_json::to_writer(&mut output, &seconds).map_err(io::Error::from)?;
+        writeln!(output)?;
+        Ok(0)
+    }
 }

@@ -22,6 +22,11 @@ impl EngineSide {
         Ok(Self { engine })
     }
 
+    /// Appends `tokens` and brings back digests instead of rows.
+    pub fn step(&mut self, tokens: &[u32], level: TapLevel) -> Result<engine::Step, SideError> {
+        self.engine.step(tokens, tap_level(level)).map_err(|error| failure(&error, true))
+    }
+
     /// Operations whose bits were compared when the device was opened.
     pub fn operations_probed(&self) -> u64 {
         self.engine.operations_probed()
@@ -76,6 +81,14 @@ impl Side for EngineSide {
     }
 }
 
+fn tap_level(level: TapLevel) -> engine::TapLevel {
+    match level {
+        TapLevel::Readout => engine::TapLevel::Readout,
+        TapLevel::Layer => engine::TapLevel::Layer,
+        TapLevel::Op => engine::TapLevel::Op,
+    }
+}
+
 fn place(place: engine::Place) -> Place {
     let engine::Place { pointer, allocation_bytes, offset_bytes } = place;
     Place { pointer, allocation_bytes, offset_bytes }
@@ -87,11 +100,7 @@ struct Adapter<'a> {
 
 impl Observer for Adapter<'_> {
     fn level(&self) -> engine::TapLevel {
-        match self.watcher.level() {
-            TapLevel::Readout => engine::TapLevel::Readout,
-            TapLevel::Layer => engine::TapLevel::Layer,
-            TapLevel::Op => engine::TapLevel::Op,
-        }
+        tap_level(self.watcher.level())
     }
 
     fn tap(&mut self, tap: engine::Tap<'_>) {

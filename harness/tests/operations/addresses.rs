@@ -9,7 +9,6 @@ use reference::exact::{Level, ops};
 use reference::{Activations, KvType, WeightType};
 
 use crate::engine::{Build, Engine};
-use ::engine::device::Device;
 use ::engine::{HostBuild, Rotary};
 
 /// Row and column as one number, exact in f32 and never zero.
@@ -47,7 +46,7 @@ fn assert_spells(
 }
 
 fn builds() -> impl Iterator<Item = Build> {
-    Device::usable_host_builds().into_iter().map(|host| Build { host, threads: 2 })
+    Build::all().into_iter()
 }
 
 /// One weight of 1 in each row picks one activation; the largest fixed-point number in every block
@@ -255,7 +254,7 @@ fn gates_and_sums_spell_their_index() {
 #[test]
 #[should_panic(expected = "is due from row 1 column 2, and comes from row 0 column 3 (4)")]
 fn a_wrong_value_names_its_source() {
-    let build = Build { host: HostBuild::Baseline, threads: 1 };
+    let build = Build::host(HostBuild::Baseline, 1);
     let engine = Engine::new(build, Activations::I24, KvType::F32);
     let values = engine.residual(&[1.0, 4.0], &[0.0, 0.0]);
     assert_spells("planted", &values, 1, 4, |row, _| [(0, 0), (1, 2)][row]);

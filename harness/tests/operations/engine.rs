@@ -3,38 +3,63 @@
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use bytemuck::Pod;
-use engine::device::{Buffer, Device};
+use engine::device::{Buffer, Device, View};
 use engine::gguf::TensorType;
 use engine::kernels::{self, FixedPoint, Kernels};
 use engine::{DeviceChoice, HostBuild, Rotary};
 use proptest::prelude::*;
 use reference::{Activations, KvType, WeightType};
 
+use crate::devices;
+
 /// One way to run the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Build {
+    /// The device.
+    pub(crate) device: DeviceChoice,
     /// Which of the host's builds.
-    pub(crate) host: HostBuild,
-    /// How many threads run blocks.
+    pub(crate) host: Option<HostBuild>,
+    /// How many threads run blocks on the host.
     pub(crate) threads: usize,
+    /// Whether tuned kernels run where there are some.
+    pub(crate) tuned: bool,
 }
 
 impl Build {
-    /// Every build that this CPU can run, with one and with two threads.
+    /// A build of the host.
+    pub(crate) fn host(host: HostBuild, threads: usize) -> Self {
+        Self { device: DeviceChoice::Host, host: Some(host), threads, tuned: false }
+    }
+
+    /// Every build that this CPU can run and every GPU, tuned where that is another thing.
+    pub(crate) fn all() -> Vec<Self> {
+        let usable =
+            if devices::host_is_asked_for() { Device::usable_host_builds() } else { vec![] };
+        let hosts = usable.into_iter().map(|host| Self::host(host, 2));
+        let gpu = |&device| Self { device, host: None, threads: 1, tuned: false };
+        let plain: Vec<Self> = hosts.chain(devices::gpus().iter().map(gpu)).collect();
+        let waves = |build: &&Self| build.host.is_none_or(|host| host.wave_lanes() > 1);
+        let tuned: Vec<Self> =
+            plain.iter().filter(waves).map(|build| Self { tuned: true, ..*build }).collect();
+        [plain, tuned].concat()
+    }
+
+    /// Any of them, the host's with one and with two threads.
     pub(crate) fn any() -> impl Strategy<Value = Self> {
-        let builds = prop::sample::select(Device::usable_host_builds());
-        (builds, 1_usize..=2).prop_map(|(host, threads)| Self { host, threads })
+        (prop::sample::select(Self::all()), 1_usize..=2)
+            .prop_map(|(build, threads)| Self { threads, ..build })
     }
 
     /// Opened once: a case would otherwise start threads of its own.
     fn device(self) -> Device {
         static OPENED: LazyLock<Mutex<Vec<(Build, Device)>>> = LazyLock::new(Mutex::default);
+        let key = Self { tuned: false, ..self };
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, device)) = opened.iter().find(|(build, _)| *build == self) {
+        if let Some((_, device)) = opened.iter().find(|(build, _)| *build == key) {
             return device.clone();
         }
-        let device = Device::open(DeviceChoice::Host, Some(self.host), self.threads).unwrap();
-        opened.push((self, device.clone()));
+        let device = Device::open(self.device, self.host, self.threads).unwrap();
+        opened.push((key, device.clone()));
         device
     }
 }
@@ -44,6 +69,7 @@ pub(crate) struct Engine {
     device: Device,
     kernels: Kernels,
     kv: KvType,
+    tuned: bool,
 }
 
 impl Engine {
@@ -59,7 +85,7 @@ impl Engine {
             KvType::F16 => engine::KvType::F16,
         };
         let kernels = Kernels::load(&device, digits, cache).unwrap();
-        Self { device, kernels, kv }
+        Self { device, kernels, kv, tuned: build.tuned }
     }
 
     fn upload<T: Pod>(&self, name: &str, values: &[T]) -> Buffer {
@@ -141,10 +167,20 @@ impl Engine {
                     width: width_32,
                     rows: rows_32,
                 };
-                self.kernels.product(input, out.all()).unwrap();
+                self.quantised_product(input, out.all());
             }
         }
         read(&out, rows * outputs)
+    }
+
+    fn quantised_product(&self, input: kernels::Product<'_>, out: View<'_, f32>) {
+        if !self.tuned {
+            return self.kernels.product(input, out).unwrap();
+        }
+        let kernels::Product { weights, kind, x, outputs, width, rows } = input;
+        let input = kernels::ProductWave { kind, x, width, rows };
+        let matrix = kernels::WaveMatrix { weights, outputs, out };
+        self.kernels.product_wave(input, &[matrix]).unwrap();
     }
 
     /// Section 3: a row of `width` values for each token.

@@ -7,6 +7,8 @@
 
 mod addresses;
 mod attention;
+#[path = "../support/devices.rs"]
+mod devices;
 mod embed;
 mod engine;
 mod product;

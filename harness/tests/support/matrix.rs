@@ -40,6 +40,8 @@ pub(crate) struct Case {
     pub(crate) level: TapLevel,
     /// Whether the chunkings are run in the run.
     pub(crate) prefill_decode: bool,
+    /// Where the engine runs.
+    pub(crate) device: DeviceChoice,
 }
 
 impl Case {
@@ -53,6 +55,7 @@ impl Case {
             simd: true,
             level: TapLevel::Readout,
             prefill_decode: false,
+            device: DeviceChoice::Host,
         }
     }
 }
@@ -104,11 +107,12 @@ pub(crate) fn answer(model: &Model, case: Case, sabotage: Option<Sabotage>) -> A
 pub(crate) fn lanes(model: &Model, case: Case, sabotage: Option<Sabotage>) -> Lanes {
     let context_tokens = case.prompt_tokens + case.decode_tokens + 1;
     let engine_options = engine::Options {
-        device: DeviceChoice::Host,
+        device: case.device,
         context_tokens,
         ubatch: case.ubatch,
         threads: case.threads,
-        host_build: (!case.simd).then_some(HostBuild::Baseline),
+        host_build: (!case.simd && case.device == DeviceChoice::Host)
+            .then_some(HostBuild::Baseline),
         ..engine::Options::default()
     };
     let reference_options = reference::Options {

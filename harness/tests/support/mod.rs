@@ -1,6 +1,7 @@
 //! What the integration tests share: the binary, the models, sides of every kind.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod devices;
 pub(crate) mod matrix;
 
 use std::process::{Command, Output};
@@ -36,14 +37,16 @@ pub(crate) fn settings() -> insta::Settings {
     settings
 }
 
-/// Holds every case to equal bits.
+/// Holds every case to equal bits on every device, and all devices to the same hashes.
 pub(crate) fn all_agree(model: &Model, cases: &[Case]) {
     let mut sum = Sum::default();
-    for &case in cases {
+    let devices = devices::all();
+    for (&case, &device) in cases.iter().flat_map(|case| devices.iter().map(move |d| (case, d))) {
+        let case = Case { device, ..case };
         let line = sum.add(case, &answer(model, case, None));
-        assert_eq!(sum.failed, 0, "{line}");
+        assert_eq!(sum.failed, 0, "{device}: {line}");
     }
-    assert_eq!(sum.cases, cases.len());
+    assert_eq!(sum.cases, cases.len() * devices.len());
     assert_eq!(sum.tally.elements_differing, 0);
     assert!(sum.tally.rows_compared > 0);
 }

@@ -144,6 +144,8 @@ fn product_wave_is_product() {
             (Activations::I24, 36, [18, 7, 0], 2),
             (Activations::I16, 9, [17, 0, 0], 3),
             (Activations::I8, 21, [2, 15, 31], 1),
+            // More than is laid out at once.
+            (Activations::I24, 500, [3, 0, 0], 1),
         ] {
             let width = blocks * block as usize;
             let x = numbers.floats(rows * width);
