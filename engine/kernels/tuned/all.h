@@ -8,3 +8,4 @@
 #include "rope_kv_write.hip"
 #include "attention_chunks.hip"
 #include "attention_combine.hip"
+#include "attention_tiles.hip"

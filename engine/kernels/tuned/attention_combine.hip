@@ -33,12 +33,6 @@ struct AttentionCombineQuantiseArguments {
     u32 heads, head_size, rows, chunks;
 };
 
-/// A chunk's factor as bits; the sign says whether M rises.
-INLINE u32 factor_word(float earlier, float own) {
-    const bool rises = own > earlier;
-    return to_bits(exp32(rises ? earlier - own : own - earlier)) | (rises ? 0x80000000u : 0u);
-}
-
 /// Factors of `count` chunks for the heads of a block; `carried` has M before them, and gets M after
 /// them behind the heads. 32 lanes a head, each with neighbouring chunks.
 INLINE void find_factors(const Span<const float>& maxima, u64 head, u32 heads, u32 chunks,
@@ -78,8 +72,8 @@ INLINE void join_run(const u32* factors, const float* totals, const float* sums,
         const Word4 words = load16(factors + i);
         const Word4 parts = load16(totals + i);
         UNROLL for (u32 j = 0; j < 4; ++j) {
-            const float factor = from_bits(words.words[j] & 0x7fffffffu);
-            const bool rises = words.words[j] >> 31 != 0;
+            const float factor = factor_of(words.words[j]);
+            const bool rises = rises_of(words.words[j]);
             const float l = from_bits(parts.words[j]);
             const bool sets = chunk + i + j == 0;
             const bool counts = i + j < left;

@@ -4,9 +4,11 @@
 
 #if defined(LOCKSTEP_GPU)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_2 _Pragma("unroll 2")
 #define ROLL _Pragma("unroll 1")
 #else
 #define UNROLL
+#define UNROLL_2
 #define ROLL
 #endif
 
@@ -57,3 +59,11 @@ INLINE float joined(float earlier, float own, float factor, bool rises) {
     const float kept = rises ? own : earlier;
     return fma32(scaled, factor, kept);
 }
+
+/// A chunk's factor as bits; the sign says whether M rises.
+INLINE u32 factor_word(float earlier, float own) {
+    const bool rises = own > earlier;
+    return to_bits(exp32(rises ? earlier - own : own - earlier)) | (rises ? 0x80000000u : 0u);
+}
+INLINE float factor_of(u32 word) { return from_bits(word & 0x7fffffffu); }
+INLINE bool rises_of(u32 word) { return word >> 31 != 0; }

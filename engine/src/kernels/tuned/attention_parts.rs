@@ -1,5 +1,6 @@
 //! What the tuned launchers of attention share: their kernels, and what they ask of views.
 
+use super::attention_tiles::TileKernels;
 use super::{attention_chunks, attention_combine, rope_kv_write};
 use crate::device::{Device, DeviceError, Kernel, View};
 use crate::options::KvType;
@@ -15,6 +16,7 @@ pub(super) struct AttentionKernels {
     pub(super) chunks: Kernel,
     pub(super) combine: Kernel,
     pub(super) combine_quantise: Kernel,
+    pub(super) tiles: TileKernels,
 }
 
 impl AttentionKernels {
@@ -24,6 +26,7 @@ impl AttentionKernels {
             chunks: attention_chunks::load(device, kv)?,
             combine: attention_combine::load(device)?,
             combine_quantise: attention_combine::load_quantise(device)?,
+            tiles: TileKernels::load(device, kv)?,
         })
     }
 }

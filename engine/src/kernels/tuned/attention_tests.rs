@@ -209,6 +209,7 @@ impl Side {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kinds {
     Rope,
+    Tiles,
     Chunks { block: u32, group: u32, activations: Activations },
 }
 
@@ -223,7 +224,7 @@ fn check<E: Pod>(seed: u64, case: Case, kv: KvType, kinds: Kinds) {
     let inputs = [q, k, v, cosine, sine];
     let activations = match kinds {
         Kinds::Chunks { activations, .. } => activations,
-        Kinds::Rope => Activations::I24,
+        Kinds::Rope | Kinds::Tiles => Activations::I24,
     };
     let oracle = Side::new::<E>(&plain(), case, activations, kv, &inputs, &before);
     oracle.plain::<E>(case);
@@ -238,6 +239,11 @@ fn check<E: Pod>(seed: u64, case: Case, kv: KvType, kinds: Kinds) {
         assert!(canonical::<E>(&side.keys) == canonical::<E>(&oracle.keys), "keys {said}");
         assert!(canonical::<E>(&side.values) == canonical::<E>(&oracle.values), "values {said}");
         let expected = canonical::<f32>(&oracle.out);
+        if kinds == Kinds::Tiles {
+            let input = side.attention::<E>(case, case.first + AHEAD);
+            side.kernels.attention_tiles(input, side.out.all()).unwrap();
+            assert!(canonical::<f32>(&side.out) == expected, "tiles {said}");
+        }
         if let Kinds::Chunks { block, group, .. } = kinds {
             side.chunks::<E>(case, None);
             assert!(canonical::<f32>(&side.out) == expected, "chunks {said}");
@@ -302,5 +308,27 @@ fn attention_in_chunks_is_attention_and_quantise() {
     .enumerate()
     {
         check_both(seed as u64, case, kinds);
+    }
+}
+
+#[test]
+fn attention_in_tiles_is_attention() {
+    use Inputs::{Extreme, Ordinary, Wild};
+    for (seed, case) in [
+        Case::new([1, 1], 64, 0, 1, Ordinary),
+        Case::new([9, 3], 64, 63, 2, Extreme),
+        Case::new([3, 1], 128, 1, 130, Ordinary),
+        Case::new([3, 1], 64, 65, 130, Wild),
+        Case::new([4, 4], 128, 0, 65, Extreme),
+        Case::new([4, 4], 64, 130, 33, Ordinary),
+        Case::new([8, 1], 64, 300, 64, Extreme),
+        Case::new([8, 1], 128, 64, 1, Wild),
+        Case::new([1, 1], 128, 62, 65, Wild),
+        Case::new([1, 1], 128, 0, 300, Extreme),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        check_both(seed as u64, case, Kinds::Tiles);
     }
 }

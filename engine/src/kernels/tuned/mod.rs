@@ -6,6 +6,7 @@ mod attention_combine;
 mod attention_parts;
 #[cfg(test)]
 mod attention_tests;
+mod attention_tiles;
 mod hash_rows;
 mod norm_quantise;
 mod product_wave;
