@@ -1,8 +1,8 @@
 // attention_chunks: steps 1 and 2 of CONTRACT.md section 10, every chunk of 64 positions by itself.
 // With attention_combine it replaces the plain kernel attention.
-// Grid: x = chunks of the largest position times KV heads, y = rows; a block beyond the row's
-// position ends at once. A block reads the chunk's keys and values once for all heads of its KV
-// head, eight at a time. Keys lie in shared memory, and values in registers until keys are done.
+// Grid: x = chunks of the largest position times KV heads times runs of eight of their heads,
+// y = rows; a block beyond the row's position ends at once. A block reads the chunk's keys and
+// values once for its heads. Keys lie in shared memory, and values in registers until keys are done.
 // Dot products in order of d, l and a in order of position, accumulators f32.
 #include "attention_parts.h"
 
@@ -99,10 +99,11 @@ INLINE void score_two(const float* one, const float* two, const float* keys, u32
     scores[0] = first, scores[1] = second;
 }
 
-/// Adds `count` positions to l and to one dimension of a, for HEADS heads whose weights begin at `rows`.
+/// Adds `count` positions to l and to one dimension of a, for HEADS heads whose weights lie
+/// `stride` apart.
 template <u32 HEADS>
-INLINE void weigh(const float* weights, const u32 (&rows)[HEADS], const float* values,
-                  u32 head_size, u32 count, float (&totals)[HEADS], float (&sums)[HEADS]) {
+INLINE void weigh(const float* weights, u32 stride, const float* values, u32 head_size, u32 count,
+                  float (&totals)[HEADS], float (&sums)[HEADS]) {
     constexpr u32 STEP = HEADS > 2 ? 4 : 8;
     u32 t = 0;
     ROLL for (; t + STEP <= count; t += STEP) {
@@ -110,7 +111,7 @@ INLINE void weigh(const float* weights, const u32 (&rows)[HEADS], const float* v
         UNROLL for (u32 i = 0; i < STEP; ++i) value[i] = values[(t + i) * head_size];
         UNROLL for (u32 head = 0; head < HEADS; ++head) {
             UNROLL for (u32 part = 0; part < STEP; part += 4) {
-                const Word4 p = load16(weights + rows[head] + t + part);
+                const Word4 p = load16(weights + head * stride + t + part);
                 UNROLL for (u32 i = 0; i < 4; ++i) {
                     totals[head] = totals[head] + from_bits(p.words[i]);
                     sums[head] = fma32(from_bits(p.words[i]), value[part + i], sums[head]);
@@ -121,7 +122,7 @@ INLINE void weigh(const float* weights, const u32 (&rows)[HEADS], const float* v
     ROLL for (; t < count; ++t) {
         const float value = values[t * head_size];
         UNROLL for (u32 head = 0; head < HEADS; ++head) {
-            const float p = weights[rows[head] + t];
+            const float p = weights[head * stride + t];
             totals[head] = totals[head] + p;
             sums[head] = fma32(p, value, sums[head]);
         }
@@ -141,18 +142,14 @@ struct AttentionPlace {
 template <u32 HEADS, typename Element>
 INLINE void sum_values(const AttentionChunksArguments<Element>& a, const AttentionPlace& place,
                        const float* weights, float* stage) {
-    const u32 lanes = BLOCK_THREADS / a.head_size;
+    // Eight heads fall to a thread only where there is one lane a dimension.
+    const u32 lanes = HEADS == STAGE_HEADS ? 1 : BLOCK_THREADS / a.head_size;
     const u32 d = THREAD_X % a.head_size;
     const u32 lane = THREAD_X / a.head_size;
-    const bool works = lane < lanes;
+    const bool works = lane < lanes && lane < place.heads;
     const u32 stage_rows = a.head_size <= STAGE_DIMENSIONS ? CHUNK_KEYS : CHUNK_KEYS / 2;
     float totals[HEADS], sums[HEADS];
-    u32 rows[HEADS];
-    UNROLL for (u32 i = 0; i < HEADS; ++i) {
-        const u32 head = lane + i * lanes;
-        rows[i] = (head < place.heads ? head : 0) * CHUNK_KEYS;
-        totals[i] = 0.0f, sums[i] = 0.0f;
-    }
+    UNROLL for (u32 i = 0; i < HEADS; ++i) totals[i] = 0.0f, sums[i] = 0.0f;
     ROLL for (u32 first = 0; first < place.count; first += stage_rows) {
         const u32 left = place.count - first;
         const u32 count = left < stage_rows ? left : stage_rows;
@@ -168,7 +165,8 @@ INLINE void sum_values(const AttentionChunksArguments<Element>& a, const Attenti
             BARRIER();
         }
         if (works) {
-            weigh<HEADS>(weights + first, rows, stage + d, a.head_size, count, totals, sums);
+            weigh<HEADS>(weights + lane * CHUNK_KEYS + first, lanes * CHUNK_KEYS, stage + d,
+                         a.head_size, count, totals, sums);
         }
     }
     UNROLL for (u32 i = 0; i < HEADS; ++i) {
@@ -242,45 +240,45 @@ template <typename Element>
 INLINE void attention_chunks(const AttentionChunksArguments<Element>& a BLOCK_PARAMETERS) {
     SHARED(float, stage, STAGE_VALUES);
     SHARED(float, queries, STAGE_HEADS * QUERY_VALUES);
-    SHARED(float, weights, STAGE_HEADS * CHUNK_KEYS);
-    const u32 chunk = BLOCK_X / a.kv_heads;
+    // Twice as many as have weights: the last heads of a thread may be none, and are not stored.
+    SHARED(float, weights, 2 * STAGE_HEADS * CHUNK_KEYS);
+    const u32 group = a.heads / a.kv_heads;
+    const u32 runs = (group + STAGE_HEADS - 1) / STAGE_HEADS;
     const u32 kv_head = BLOCK_X % a.kv_heads;
+    const u32 head = BLOCK_X / a.kv_heads % runs * STAGE_HEADS;
+    const u32 chunk = BLOCK_X / a.kv_heads / runs;
     const u32 keys_count = a.position[0] + BLOCK_Y + 1;
     const u32 start = chunk * CHUNK_KEYS;
     if (start >= keys_count) return;
     const u32 left = keys_count - start;
-    const u32 group = a.heads / a.kv_heads;
     AttentionPlace place;
     place.cache = ((u64)kv_head * a.context + start) * a.head_size;
+    place.output = (u64)BLOCK_Y * a.heads + kv_head * group + head;
     place.chunk = chunk;
     place.count = left < CHUNK_KEYS ? left : CHUNK_KEYS;
+    place.heads = group - head < STAGE_HEADS ? group - head : STAGE_HEADS;
     const bool whole = a.head_size <= STAGE_DIMENSIONS;
     const u32 keys_run = (whole ? a.head_size : STAGE_DIMENSIONS) * CHUNK_KEYS;
     const u32 values_run = (whole ? CHUNK_KEYS : CHUNK_KEYS / 2) * a.head_size;
-    ROLL for (u32 head = 0; head < group; head += STAGE_HEADS) {
-        place.heads = group - head < STAGE_HEADS ? group - head : STAGE_HEADS;
-        place.output = (u64)BLOCK_Y * a.heads + kv_head * group + head;
-        typename KeysOf<Element>::Type keys;
-        StageShare<Element> values;
-        BARRIER();
-        keys.load(a.keys.at(place.cache, keys_run), keys_run, &stage[0]);
-        values.load(a.values.at(place.cache, values_run), values_run);
-        load_queries(a, place, &queries[0]);
-        score_keys(a, place, keys, &queries[0], &weights[0], &stage[0]);
-        BARRIER();
-        values.store(&stage[0], values_run);
-        weigh_keys(a, place, &weights[0]);
-        BARRIER();
-        const u32 lanes = BLOCK_THREADS / a.head_size;
-        if (place.heads <= lanes) {
-            sum_values<1>(a, place, &weights[0], &stage[0]);
-        } else if (place.heads <= 2 * lanes) {
-            sum_values<2>(a, place, &weights[0], &stage[0]);
-        } else if (place.heads <= 4 * lanes) {
-            sum_values<4>(a, place, &weights[0], &stage[0]);
-        } else {
-            sum_values<8>(a, place, &weights[0], &stage[0]);
-        }
+    typename KeysOf<Element>::Type keys;
+    StageShare<Element> values;
+    keys.load(a.keys.at(place.cache, keys_run), keys_run, &stage[0]);
+    values.load(a.values.at(place.cache, values_run), values_run);
+    load_queries(a, place, &queries[0]);
+    score_keys(a, place, keys, &queries[0], &weights[0], &stage[0]);
+    BARRIER();
+    values.store(&stage[0], values_run);
+    weigh_keys(a, place, &weights[0]);
+    BARRIER();
+    const u32 lanes = BLOCK_THREADS / a.head_size;
+    if (place.heads <= lanes) {
+        sum_values<1>(a, place, &weights[0], &stage[0]);
+    } else if (place.heads <= 2 * lanes) {
+        sum_values<2>(a, place, &weights[0], &stage[0]);
+    } else if (place.heads <= 4 * lanes) {
+        sum_values<4>(a, place, &weights[0], &stage[0]);
+    } else {
+        sum_values<8>(a, place, &weights[0], &stage[0]);
     }
 }
 

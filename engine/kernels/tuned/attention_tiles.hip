@@ -115,11 +115,11 @@ INLINE u32 join_chunk(const float* weights, float m, i32 count, bool first, floa
     if (count <= 0) return NO_KEYS;
     float l = 0.0f;
     i32 t = 0;
-    for (; t + 4 <= count; t += 4) {
+    ROLL for (; t + 4 <= count; t += 4) {
         const Word4 p = load16(weights + t);
         UNROLL for (u32 i = 0; i < 4; ++i) l = l + from_bits(p.words[i]);
     }
-    for (; t < count; ++t) l = l + weights[t];
+    ROLL for (; t < count; ++t) l = l + weights[t];
     if (first) {
         largest = m, total = l;
         return 0;
@@ -149,7 +149,7 @@ struct TilePlace {
     u64 cache;     // first value of the KV head
     u32 head;
     u32 first_row;
-    u32 last_row;  // of the block, at most 63 after the first
+    u32 last;      // row of the block, at most 63
     u32 position;  // of the first row
 };
 
@@ -157,8 +157,7 @@ struct TilePlace {
 template <u32 HEAD, typename Element>
 INLINE void fetch_scores(const AttentionTilesArguments<Element>& a, const TilePlace& place,
                          u32 chunk, u32 slice, float* stage, SliceShare& share) {
-    const u32 left = place.last_row - place.first_row;
-    const u32 row = place.first_row + (THREAD_X / 4 < left ? THREAD_X / 4 : left);
+    const u32 row = place.first_row + (THREAD_X / 4 < place.last ? THREAD_X / 4 : place.last);
     const u64 q = ((u64)row * a.heads + place.head) * HEAD + slice * SLICE_DEPTH + THREAD_X % 4 * 4;
     copy16(stage + THREAD_X / 4 * QUERY_STRIDE + THREAD_X % 4 * 4, a.q.at(q, 4));
     const u64 begin = place.cache + ((u64)chunk * HEAD + slice * SLICE_DEPTH) * CHUNK_KEYS;
@@ -184,11 +183,10 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
     place.head = BLOCK_X;
     place.first_row = (blocks - 1 - BLOCK_Y) * TILE_QUERIES;
     const u32 left = a.rows - place.first_row;
-    place.last_row = place.first_row + (left < TILE_QUERIES ? left : TILE_QUERIES) - 1;
+    place.last = (left < TILE_QUERIES ? left : TILE_QUERIES) - 1;
     place.position = a.position[0] + place.first_row;
     place.cache = (u64)(place.head / (a.heads / a.kv_heads)) * a.context * HEAD;
-    const u32 last_row = place.last_row - place.first_row;
-    const u32 chunks = (place.position + last_row) / CHUNK_KEYS + 1;
+    const u32 chunks = (place.position + place.last) / CHUNK_KEYS + 1;
     const u32 query = THREAD_X / 16 * 4;
     const u32 column = THREAD_X % 16 * 4;
     const float* own_rows = &stages[query * QUERY_STRIDE];
@@ -203,7 +201,7 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
         const Element* values =
             a.values.at(place.cache + (u64)chunk * CHUNK_KEYS * HEAD, CHUNK_KEYS * HEAD);
         const i32 count = (i32)(place.position + 1) - (i32)(chunk * CHUNK_KEYS);
-        const Counts counts = {count + (i32)query, count + (i32)last_row};
+        const Counts counts = {count + (i32)query, count + (i32)place.last};
         // scores
         float scores[4][4] = {};
         ROLL for (u32 slice = 0; slice < SCORE_SLICES; ++slice) {
@@ -260,8 +258,8 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
         join_sums<WIDE>(sums, parts, &factors[query], chunk == 0);
     }
     UNROLL for (u32 i = 0; i < 4; ++i) {
+        if (query + i > place.last) continue;
         const u32 row = place.first_row + query + i;
-        if (row > place.last_row) continue;
         const float divisor = states[TILE_QUERIES + query + i];
         UNROLL for (u32 j = 0; j < WIDE; ++j) {
             Word4 words;

@@ -7,6 +7,9 @@ use crate::kernels::{KEY_TILE, Kernels, grid, require};
 use crate::options::KvType;
 use bytemuck::{Pod, Zeroable};
 
+/// Heads of a block; `STAGE_HEADS` in `attention_chunks.hip`.
+const HEADS: u32 = 8;
+
 /// `AttentionChunksArguments` in `attention_chunks.hip`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -118,7 +121,9 @@ impl Kernels {
             scale: scale(head_size),
             unused: 0,
         };
-        let grid = grid(kernel, u64::from(chunks) * u64::from(kv_heads), u64::from(rows))?;
+        let runs = u64::from((heads / kv_heads).div_ceil(HEADS));
+        let blocks = u64::from(chunks) * u64::from(kv_heads) * runs;
+        let grid = grid(kernel, blocks, u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
 }
