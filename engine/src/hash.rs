@@ -1,11 +1,29 @@
 //! The hash of a row, CONTRACT.md section 13: keyed by position, summed in any order.
 
+use crate::kernels::RowDigest;
+
 /// Hash of a whole row of f32; every NaN counts as 0x7fc00000.
 pub fn hash_row(row: &[f32]) -> u64 {
     row.iter().enumerate().fold(0, |sum: u64, (index, value)| {
         let bits = if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() };
         sum.wrapping_add(mix((index as u64) << 32 | u64::from(bits)))
     })
+}
+
+/// What a device says of a row, taken on the host.
+pub(crate) fn digest_row(row: &[f32]) -> RowDigest {
+    let count = |holds: fn(&f32) -> bool| {
+        u32::try_from(row.iter().filter(|value| holds(value)).count()).expect("a row is shorter")
+    };
+    RowDigest {
+        hash: hash_row(row),
+        nan_count: count(|value| value.is_nan()),
+        infinity_count: count(|value| value.is_infinite()),
+        least: row.iter().copied().fold(f32::INFINITY, f32::min),
+        greatest: row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+        width: u32::try_from(row.len()).expect("a row is shorter"),
+        written: 1,
+    }
 }
 
 /// The finaliser of splitmix64.

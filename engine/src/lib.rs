@@ -13,7 +13,8 @@ mod taps;
 
 pub use error::{Error, ErrorKind};
 pub use hash::hash_row;
-pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables};
+pub use kernels::RowDigest;
+pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables, Step, TapDigest};
 #[doc(hidden)]
 pub use options::Unfit;
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};

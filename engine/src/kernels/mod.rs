@@ -31,6 +31,7 @@ pub use tuned::{
 pub(crate) use attention::HEAD_SIZE_LARGEST;
 pub(crate) use kv_write::KEY_TILE;
 pub(crate) use product::activation_group;
+pub(crate) use tuned::{HASH_TENSORS, WAVE_MATRICES};
 
 use crate::device::{Access, Device, DeviceError, Grid, Kernel, View};
 use crate::gguf::TensorType;

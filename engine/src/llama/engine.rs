@@ -2,7 +2,10 @@
 
 use super::cache::Cache;
 use super::config::Config;
+use super::layer::Pass;
 use super::rotary::Rotary;
+use super::step::Singles;
+use super::watch::Watch;
 use super::weights::Weights;
 use super::workspace::Workspace;
 use crate::device::{Buffer, Device};
@@ -10,7 +13,7 @@ use crate::error::Error;
 use crate::gguf::File;
 use crate::kernels::Kernels;
 use crate::options::{KvType, Options};
-use crate::taps::{Observer, Readout};
+use crate::taps::{Observer, Readout, TapLevel};
 
 /// What produced a result: no two sides of a comparison have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +38,10 @@ pub struct Engine {
     pub(super) cosine: Buffer,
     pub(super) sine: Buffer,
     pub(super) kv: KvType,
-    context_tokens: usize,
-    ubatch: usize,
-    position: usize,
+    pub(super) context_tokens: usize,
+    pub(super) ubatch: usize,
+    pub(super) position: usize,
+    pub(super) singles: Singles,
 }
 
 impl Engine {
@@ -77,6 +81,7 @@ impl Engine {
             context_tokens: options.context_tokens,
             ubatch,
             position: 0,
+            singles: Singles::default(),
         })
     }
 
@@ -92,17 +97,34 @@ impl Engine {
     ) -> Result<Readout, Error> {
         self.check_tokens(tokens)?;
         let mut position = self.position;
-        for pass in tokens.chunks(self.ubatch) {
-            self.pass(pass, position, observer)?;
-            position += pass.len();
+        let mut read = false;
+        for piece in tokens.chunks(self.ubatch) {
+            let pass = Pass::new(piece.len(), position, observer.level());
+            self.write_inputs(piece, pass)?;
+            read = self.run(pass, observer)?;
+            position += piece.len();
         }
         let last_row = (tokens.len() - 1) % self.ubatch;
-        let readout = self.read_out(last_row, position - 1, observer)?;
+        let readout = self.read_out((last_row, read), position - 1, observer)?;
         self.position = position;
         Ok(readout)
     }
 
-    fn check_tokens(&self, tokens: &[u32]) -> Result<(), Error> {
+    /// Runs a pass whose inputs are on the device; whether its readout has run as well.
+    fn run(&mut self, pass: Pass, observer: &mut dyn Observer) -> Result<bool, Error> {
+        if !self.kernels.has_tuned() {
+            self.plain_pass(pass, observer)?;
+            return Ok(false);
+        }
+        if pass.rows == 1 && pass.level == TapLevel::Readout {
+            self.single(pass, None)?;
+            return Ok(true);
+        }
+        self.tuned_pass(pass, &mut Watch::rows(observer))?;
+        Ok(false)
+    }
+
+    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<(), Error> {
         if tokens.is_empty() {
             return Err(Error::NoTokens);
         }

@@ -19,19 +19,24 @@ pub(super) struct Pass {
     pub(super) level: TapLevel,
 }
 
-impl Engine {
-    /// Runs `tokens` through all layers; the stream's rows are left in `workspace.stream[0]`.
-    pub(super) fn pass(
-        &self,
-        tokens: &[u32],
-        position: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
+impl Pass {
+    pub(super) fn new(rows: usize, first_position: usize, level: TapLevel) -> Self {
         let size = |value: usize| u32::try_from(value).expect("the context was compared with 2^31");
-        let rows = size(tokens.len());
-        let pass = Pass { rows, first_position: size(position), level: observer.level() };
+        Self { rows: size(rows), first_position: size(first_position), level }
+    }
+}
+
+impl Engine {
+    /// Writes where a pass stands and what it reads; nothing later in the pass comes from the host.
+    pub(super) fn write_inputs(&self, tokens: &[u32], pass: Pass) -> Result<(), DeviceError> {
         self.workspace.position.all().write(&[pass.first_position])?;
-        self.embed(tokens, pass)?;
+        self.workspace.tokens.view::<u32>(0, u64::from(pass.rows))?.write(tokens)
+    }
+
+    /// Runs the tokens on the device through all layers, kernel by plain kernel; the stream's rows
+    /// are left in `workspace.stream[0]`.
+    pub(super) fn plain_pass(&self, pass: Pass, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.embed(pass)?;
         self.tap(pass, TapLevel::Layer, "embed", None, &self.workspace.stream[0], observer)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             match self.kv {
@@ -43,14 +48,12 @@ impl Engine {
         Ok(())
     }
 
-    fn embed(&self, tokens: &[u32], pass: Pass) -> Result<(), DeviceError> {
+    pub(super) fn embed(&self, pass: Pass) -> Result<(), DeviceError> {
         let table = &self.weights.token_embd;
-        let view = self.workspace.tokens.view::<u32>(0, u64::from(pass.rows))?;
-        view.write(tokens)?;
         let input = Embed {
             table: table.buffer.all(),
             kind: table.kind,
-            tokens: view,
+            tokens: self.workspace.tokens.view::<u32>(0, u64::from(pass.rows))?,
             vocabulary: table.outputs,
             hidden: table.width,
             rows: pass.rows,
@@ -70,10 +73,10 @@ impl Engine {
         let mut seen = |name, buffer: &Buffer| {
             self.tap(pass, TapLevel::Op, name, Some(index), buffer, observer)
         };
-        self.norm(pass, &space.stream[0], &layer.attn_norm)?;
-        seen("attn_norm", &space.norm)?;
+        self.norm(pass, &space.stream[0], &layer.attn_norm, &space.attn_norm)?;
+        seen("attn_norm", &space.attn_norm)?;
         let matrices = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
-        self.products(pass, &space.norm, &matrices, &[&space.q, &space.k, &space.v])?;
+        self.products(pass, &space.attn_norm, &matrices, &[&space.q, &space.k, &space.v])?;
         seen("q", &space.q)?;
         seen("k", &space.k)?;
         seen("v", &space.v)?;
@@ -83,9 +86,9 @@ impl Engine {
         seen("k_rope", &space.k_rope)?;
         self.attend::<E>(pass, index)?;
         seen("attn_out", &space.attn_out)?;
-        self.products(pass, &space.attn_out, &[&layer.attn_output], &[&space.branch])?;
-        seen("wo", &space.branch)?;
-        self.add(pass, &space.stream[0], &space.branch, &space.stream[1])?;
+        self.products(pass, &space.attn_out, &[&layer.attn_output], &[&space.wo])?;
+        seen("wo", &space.wo)?;
+        self.add(pass, &space.stream[0], &space.wo, &space.stream[1])?;
         seen("attn_residual", &space.stream[1])?;
         Ok(())
     }
@@ -102,24 +105,30 @@ impl Engine {
         let mut seen = |level, name, buffer: &Buffer| {
             self.tap(pass, level, name, Some(index), buffer, observer)
         };
-        self.norm(pass, &space.stream[1], &layer.ffn_norm)?;
-        seen(TapLevel::Op, "ffn_norm", &space.norm)?;
+        self.norm(pass, &space.stream[1], &layer.ffn_norm, &space.ffn_norm)?;
+        seen(TapLevel::Op, "ffn_norm", &space.ffn_norm)?;
         let matrices = [&layer.ffn_gate, &layer.ffn_up];
-        self.products(pass, &space.norm, &matrices, &[&space.gate, &space.up])?;
+        self.products(pass, &space.ffn_norm, &matrices, &[&space.gate, &space.up])?;
         seen(TapLevel::Op, "gate", &space.gate)?;
         seen(TapLevel::Op, "up", &space.up)?;
         let count = pass.rows * layer.ffn_gate.outputs;
         let (gate, up) = (space.gate.all(), space.up.all());
         self.kernels.swiglu(gate, up, space.swiglu.all(), count)?;
         seen(TapLevel::Op, "swiglu", &space.swiglu)?;
-        self.products(pass, &space.swiglu, &[&layer.ffn_down], &[&space.branch])?;
-        seen(TapLevel::Op, "down", &space.branch)?;
-        self.add(pass, &space.stream[1], &space.branch, &space.stream[0])?;
+        self.products(pass, &space.swiglu, &[&layer.ffn_down], &[&space.down])?;
+        seen(TapLevel::Op, "down", &space.down)?;
+        self.add(pass, &space.stream[1], &space.down, &space.stream[0])?;
         seen(TapLevel::Layer, "ffn_residual", &space.stream[0])?;
         Ok(())
     }
 
-    fn norm(&self, pass: Pass, x: &Buffer, weight: &Buffer) -> Result<(), DeviceError> {
+    fn norm(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        weight: &Buffer,
+        out: &Buffer,
+    ) -> Result<(), DeviceError> {
         let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
         let input = RmsNorm {
             x: x.all(),
@@ -128,7 +137,7 @@ impl Engine {
             rows: pass.rows,
             epsilon: self.config.epsilon,
         };
-        self.kernels.rms_norm(input, self.workspace.norm.all())
+        self.kernels.rms_norm(input, out.all())
     }
 
     /// Products of one activation with several matrices; it is brought into fixed point once for
@@ -174,7 +183,13 @@ impl Engine {
         }
     }
 
-    fn rope(&self, pass: Pass, x: &Buffer, heads: usize, out: &Buffer) -> Result<(), DeviceError> {
+    pub(super) fn rope(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        heads: usize,
+        out: &Buffer,
+    ) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let input = Rope {
             x: x.all(),
@@ -189,7 +204,7 @@ impl Engine {
         self.kernels.rope(input, out.all())
     }
 
-    fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+    pub(super) fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let space = &self.workspace;
         let (keys, values) = self.cache.layer(index);
@@ -218,7 +233,7 @@ impl Engine {
         Position { first: self.workspace.position.all(), largest: pass.first_position }
     }
 
-    fn add(
+    pub(super) fn add(
         &self,
         pass: Pass,
         x: &Buffer,
@@ -230,7 +245,7 @@ impl Engine {
     }
 
     /// Shows `rows` rows of a buffer to the observer, if it wants that much.
-    fn tap(
+    pub(super) fn tap(
         &self,
         pass: Pass,
         level: TapLevel,
@@ -256,7 +271,7 @@ impl Engine {
         Ok(())
     }
 
-    fn tap_width(&self, name: &str) -> usize {
+    pub(super) fn tap_width(&self, name: &str) -> usize {
         let config = &self.config;
         match name {
             "q" | "q_rope" | "attn_out" => config.heads * config.head_size,

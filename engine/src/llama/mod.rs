@@ -6,9 +6,15 @@ mod engine;
 mod layer;
 mod readout;
 mod rotary;
+mod step;
+#[cfg(test)]
+mod tests;
+mod tuned;
+mod watch;
 mod weights;
 mod workspace;
 
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, Identity};
 pub use rotary::{Rotary, RotaryTables};
+pub use step::{Step, TapDigest};

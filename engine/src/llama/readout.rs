@@ -2,32 +2,27 @@
 
 use super::engine::Engine;
 use super::layer::Pass;
+use super::watch::Watch;
 use crate::device::View;
 use crate::error::Error;
 use crate::kernels::RmsNorm;
 use crate::taps::{Observer, Place, Readout, Tap, TapLevel};
 
 impl Engine {
-    /// Computes and copies `final_norm` and `logits` of row `row` of the last pass.
+    /// Copies `final_norm` and `logits` of row `row` of the last pass, after computing them where
+    /// the pass has not done so.
     pub(super) fn read_out(
         &self,
-        row: usize,
+        (row, read): (usize, bool),
         position: usize,
         observer: &mut dyn Observer,
     ) -> Result<Readout, Error> {
         let space = &self.workspace;
-        let hidden = self.config.hidden as u64;
-        let input = RmsNorm {
-            x: space.stream[0].view(row as u64 * hidden, hidden)?,
-            weight: self.weights.output_norm.all(),
-            width: u32::try_from(hidden).expect("sizes were compared with 2^24"),
-            rows: 1,
-            epsilon: self.config.epsilon,
-        };
-        self.kernels.rms_norm(input, space.hidden.all())?;
-        let matrix = self.weights.output_matrix();
-        let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
-        self.products(pass, &space.hidden, &[matrix], &[&space.logits])?;
+        match (read, self.kernels.has_tuned()) {
+            (true, _) => {}
+            (false, true) => self.tuned_readout(row as u64, &mut Watch::rows(observer))?,
+            (false, false) => self.plain_readout(row)?,
+        }
         let (hidden, hidden_place) = copy(space.hidden.all())?;
         let (logits, logits_place) = copy(space.logits.all())?;
         if observer.level() >= TapLevel::Layer {
@@ -43,6 +38,22 @@ impl Engine {
             }
         }
         Ok(Readout { position, hidden, logits, hidden_place, logits_place })
+    }
+
+    fn plain_readout(&self, row: usize) -> Result<(), Error> {
+        let space = &self.workspace;
+        let hidden = self.config.hidden as u64;
+        let input = RmsNorm {
+            x: space.stream[0].view(row as u64 * hidden, hidden)?,
+            weight: self.weights.output_norm.all(),
+            width: u32::try_from(hidden).expect("sizes were compared with 2^24"),
+            rows: 1,
+            epsilon: self.config.epsilon,
+        };
+        self.kernels.rms_norm(input, space.hidden.all())?;
+        let matrix = self.weights.output_matrix();
+        let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
+        Ok(self.products(pass, &space.hidden, &[matrix], &[&space.logits])?)
     }
 }
 

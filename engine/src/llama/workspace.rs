@@ -3,7 +3,7 @@
 use super::Config;
 use super::weights::{Matrix, Weights};
 use crate::device::{Buffer, Device, DeviceError};
-use crate::kernels::{FixedPoint, activation_block, activation_group};
+use crate::kernels::{FixedPoint, RowDigest, activation_block, activation_group};
 use std::collections::BTreeSet;
 
 /// Fixed-point activations for one pair of block and group.
@@ -61,20 +61,24 @@ pub(super) struct Workspace {
     pub(super) tokens: Buffer,
     /// The residual stream, and where its sum with a branch goes; they swap.
     pub(super) stream: [Buffer; 2],
-    pub(super) norm: Buffer,
+    pub(super) attn_norm: Buffer,
     pub(super) q: Buffer,
     pub(super) k: Buffer,
     pub(super) v: Buffer,
     pub(super) q_rope: Buffer,
     pub(super) k_rope: Buffer,
     pub(super) attn_out: Buffer,
-    pub(super) branch: Buffer,
+    pub(super) wo: Buffer,
+    pub(super) ffn_norm: Buffer,
     pub(super) gate: Buffer,
     pub(super) up: Buffer,
     pub(super) swiglu: Buffer,
+    pub(super) down: Buffer,
     pub(super) hidden: Buffer,
     pub(super) logits: Buffer,
     pub(super) fixed: Vec<FixedBuffers>,
+    /// `[taps][ubatch]` records of 32 bytes, where digests are taken on the device.
+    pub(super) digests: Buffer,
 }
 
 impl Workspace {
@@ -90,6 +94,8 @@ impl Workspace {
             |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
         let (query, kv) = (heads * head_size, kv_heads * head_size);
         let widest = ubatch as u64 * hidden.max(feed_forward).max(query) as u64;
+        // Fifteen taps a layer, the embedding, and the two of the readout.
+        let digests = ((15 * config.layers + 1) * ubatch + 2) as u64;
         let layouts: BTreeSet<(u32, u32)> = weights.matrices().filter_map(layout_of).collect();
         let fixed = layouts
             .into_iter()
@@ -99,20 +105,23 @@ impl Workspace {
             position: device.allocate::<u32>("position", 1)?,
             tokens: device.allocate::<u32>("tokens", ubatch as u64)?,
             stream: [rows("stream.0", hidden)?, rows("stream.1", hidden)?],
-            norm: rows("norm", hidden)?,
+            attn_norm: rows("attn_norm", hidden)?,
             q: rows("q", query)?,
             k: rows("k", kv)?,
             v: rows("v", kv)?,
             q_rope: rows("q_rope", query)?,
             k_rope: rows("k_rope", kv)?,
             attn_out: rows("attn_out", query)?,
-            branch: rows("branch", hidden)?,
+            wo: rows("wo", hidden)?,
+            ffn_norm: rows("ffn_norm", hidden)?,
             gate: rows("gate", feed_forward)?,
             up: rows("up", feed_forward)?,
             swiglu: rows("swiglu", feed_forward)?,
+            down: rows("down", hidden)?,
             hidden: device.allocate::<f32>("hidden", hidden as u64)?,
             logits: device.allocate::<f32>("logits", vocabulary as u64)?,
             fixed,
+            digests: device.allocate::<RowDigest>("digests", digests)?,
         })
     }
 }

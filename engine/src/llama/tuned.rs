@@ -1,0 +1,292 @@
+//! The forward pass on a device that runs waves: the same operations in fewer launches, and the
+//! pass of a single token as one graph. `layer.rs` is the plain composition that this replaces.
+
+use super::engine::Engine;
+use super::layer::Pass;
+use super::watch::{PlannedTap, Watch};
+use super::weights::{LayerWeights, Matrix};
+use super::workspace::FixedBuffers;
+use crate::device::{Buffer, DeviceError, Graph, View};
+use crate::error::Error;
+use crate::kernels::{
+    Branch, NormQuantise, Product, ProductFloat, ProductWave, Quantise, SwigluQuantise,
+    WAVE_MATRICES, WaveMatrix,
+};
+use crate::options::KvType;
+use crate::taps::TapLevel;
+use bytemuck::Pod;
+
+/// Up to this many rows a launch that reads the weights once a row is the faster one.
+const WAVE_ROWS: u32 = 2;
+
+/// A captured pass of one token, readout included.
+#[derive(Debug)]
+pub(super) struct Captured {
+    pub(super) graph: Graph,
+    pub(super) planned: Vec<PlannedTap>,
+}
+
+impl Engine {
+    /// From the tokens on the device to the stream after the last layer, in `stream[0]`.
+    pub(super) fn tuned_pass<'e>(
+        &'e self,
+        pass: Pass,
+        watch: &mut Watch<'e, '_>,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        self.embed(pass)?;
+        watch.see(self, pass, (TapLevel::Layer, "embed", None), &space.stream[0])?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            match self.kv {
+                KvType::F32 => self.tuned_attention::<f32>(pass, index, layer, watch)?,
+                KvType::F16 => self.tuned_attention::<u16>(pass, index, layer, watch)?,
+            }
+            self.tuned_feed_forward(pass, index, layer, watch)?;
+            watch.flush(self)?;
+        }
+        self.add(pass, &space.stream[1], &space.down, &space.stream[0])?;
+        let last = Some(self.weights.layers.len() - 1);
+        watch.see(self, pass, (TapLevel::Layer, "ffn_residual", last), &space.stream[0])?;
+        Ok(watch.flush(self)?)
+    }
+
+    /// To `wo`, from the stream in `stream[0]`, which is first completed with the layer before.
+    fn tuned_attention<'e, E: Pod>(
+        &'e self,
+        pass: Pass,
+        index: usize,
+        layer: &'e LayerWeights,
+        watch: &mut Watch<'e, '_>,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let matrices =
+            [(&layer.attn_q, &space.q), (&layer.attn_k, &space.k), (&layer.attn_v, &space.v)];
+        let branch = (index > 0).then_some((&space.down, &space.stream[0]));
+        let x = if index > 0 { &space.stream[1] } else { &space.stream[0] };
+        self.norm_into(pass, (x, branch), &layer.attn_norm, &space.attn_norm, &matrices)?;
+        let mut see =
+            |level, name, layer, buffer| watch.see(self, pass, (level, name, layer), buffer);
+        if index > 0 {
+            see(TapLevel::Layer, "ffn_residual", Some(index - 1), &space.stream[0])?;
+        }
+        let mut see = |name, buffer| see(TapLevel::Op, name, Some(index), buffer);
+        see("attn_norm", &space.attn_norm)?;
+        self.products_into(pass, &space.attn_norm, &matrices)?;
+        see("q", &space.q)?;
+        see("k", &space.k)?;
+        see("v", &space.v)?;
+        self.rope(pass, &space.q, self.config.heads, &space.q_rope)?;
+        self.rope(pass, &space.k, self.config.kv_heads, &space.k_rope)?;
+        see("q_rope", &space.q_rope)?;
+        see("k_rope", &space.k_rope)?;
+        self.attend::<E>(pass, index)?;
+        let output = [(&layer.attn_output, &space.wo)];
+        self.quantise_for(pass, &space.attn_out, &output, 0)?;
+        see("attn_out", &space.attn_out)?;
+        self.products_into(pass, &space.attn_out, &output)?;
+        see("wo", &space.wo)?;
+        Ok(())
+    }
+
+    /// To `down`, from the stream before it in `stream[1]`.
+    fn tuned_feed_forward<'e>(
+        &'e self,
+        pass: Pass,
+        index: usize,
+        layer: &'e LayerWeights,
+        watch: &mut Watch<'e, '_>,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
+        let branch = Some((&space.wo, &space.stream[1]));
+        let x = (&space.stream[0], branch);
+        self.norm_into(pass, x, &layer.ffn_norm, &space.ffn_norm, &matrices)?;
+        let mut see =
+            |name, buffer| watch.see(self, pass, (TapLevel::Op, name, Some(index)), buffer);
+        see("attn_residual", &space.stream[1])?;
+        see("ffn_norm", &space.ffn_norm)?;
+        self.products_into(pass, &space.ffn_norm, &matrices)?;
+        see("gate", &space.gate)?;
+        see("up", &space.up)?;
+        let down = [(&layer.ffn_down, &space.down)];
+        self.gate_into(pass, &down)?;
+        see("swiglu", &space.swiglu)?;
+        self.products_into(pass, &space.swiglu, &down)?;
+        see("down", &space.down)?;
+        Ok(())
+    }
+
+    /// `final_norm` and `logits` of one row of the stream.
+    pub(super) fn tuned_readout<'e>(
+        &'e self,
+        row: u64,
+        watch: &mut Watch<'e, '_>,
+    ) -> Result<(), Error> {
+        let space = &self.workspace;
+        let hidden = self.config.hidden as u64;
+        let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
+        let matrices = [(self.weights.output_matrix(), &space.logits)];
+        let x = space.stream[0].view(row * hidden, hidden)?;
+        let norm = (&self.weights.output_norm, &space.hidden);
+        self.norm_view_into(pass, (x, None), norm, &matrices)?;
+        self.products_into(pass, &space.hidden, &matrices)?;
+        watch.see_readout(self, "final_norm", &space.hidden)?;
+        watch.see_readout(self, "logits", &space.logits)?;
+        Ok(watch.flush(self)?)
+    }
+
+    /// The pass of one token with its readout, written down instead of run.
+    pub(super) fn capture(&self, level: Option<TapLevel>) -> Result<Captured, Error> {
+        // A replay stands at any position of the context.
+        let largest = u32::try_from(self.context_tokens - 1).expect("compared with 2^31");
+        let pass = Pass { rows: 1, first_position: largest, level: TapLevel::Readout };
+        let mut silent = crate::taps::Silent;
+        let mut watch = match level {
+            Some(level) => Watch::digests(level),
+            None => Watch::rows(&mut silent),
+        };
+        let graph = self.kernels.device().capture(|| {
+            self.tuned_pass(pass, &mut watch)?;
+            self.tuned_readout(0, &mut watch)
+        })?;
+        Ok(Captured { graph, planned: watch.into_planned() })
+    }
+
+    fn norm_into(
+        &self,
+        pass: Pass,
+        (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
+        weight: &Buffer,
+        norm: &Buffer,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let branch =
+            branch.map(|(branch, stream)| Branch { branch: branch.all(), stream: stream.all() });
+        self.norm_view_into(pass, (x.all(), branch), (weight, norm), matrices)
+    }
+
+    /// The norm, and the norm in fixed point in every layout that the matrices read.
+    fn norm_view_into(
+        &self,
+        pass: Pass,
+        (x, branch): (View<'_, f32>, Option<Branch<'_>>),
+        (weight, norm): (&Buffer, &Buffer),
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
+        let (rows, epsilon) = (pass.rows, self.config.epsilon);
+        let input = NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon };
+        let first = self.layouts(matrices).next().map(FixedBuffers::fixed_point);
+        self.kernels.norm_quantise(input, norm.all(), first)?;
+        self.quantise_for(pass, norm, matrices, 1)
+    }
+
+    /// `swiglu`, and the same in fixed point in every layout that the matrices read.
+    fn gate_into(&self, pass: Pass, matrices: &[(&Matrix, &Buffer)]) -> Result<(), DeviceError> {
+        let space = &self.workspace;
+        let (gate, up, rows) = (space.gate.all(), space.up.all(), pass.rows);
+        let width = matrices[0].0.width;
+        let Some(first) = self.layouts(matrices).next() else {
+            return self.kernels.swiglu(gate, up, space.swiglu.all(), rows * width);
+        };
+        let input = SwigluQuantise { gate, up, width, rows };
+        self.kernels.swiglu_quantise(input, space.swiglu.all(), first.fixed_point())?;
+        self.quantise_for(pass, &space.swiglu, matrices, 1)
+    }
+
+    /// The layouts of fixed point that these matrices read, each once.
+    fn layouts(&self, matrices: &[(&Matrix, &Buffer)]) -> impl Iterator<Item = &FixedBuffers> {
+        let serves =
+            |fixed: &&FixedBuffers| matrices.iter().any(|(matrix, _)| fixed.serves(matrix));
+        self.workspace.fixed.iter().filter(serves).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Fixed point in the layouts of the matrices but the first `done`.
+    fn quantise_for(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        matrices: &[(&Matrix, &Buffer)],
+        done: usize,
+    ) -> Result<(), DeviceError> {
+        for fixed in self.layouts(matrices).skip(done) {
+            let input = Quantise { x: x.all(), width: matrices[0].0.width, rows: pass.rows };
+            self.kernels.quantise(input, fixed.fixed_point())?;
+        }
+        Ok(())
+    }
+
+    /// Products of one activation, which is there in fixed point, with several matrices.
+    fn products_into(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let mut rest = matrices;
+        while let Some(((first, _), _)) = rest.split_first() {
+            // Neighbours of one type share a launch.
+            let same = rest.iter().take_while(|(matrix, _)| matrix.kind == first.kind).count();
+            let (now, later) = rest.split_at(same.min(WAVE_MATRICES));
+            match self.workspace.fixed.iter().find(|fixed| fixed.serves(first)) {
+                None => self.float_products(pass, x, now)?,
+                Some(fixed) if pass.rows <= WAVE_ROWS => self.wave_products(pass, fixed, now)?,
+                Some(fixed) => self.many_products(pass, fixed, now)?,
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn float_products(
+        &self,
+        pass: Pass,
+        x: &Buffer,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        for (matrix, out) in matrices {
+            let Matrix { buffer, kind, outputs, width } = matrix;
+            let (weights, x, kind, rows) = (buffer.all(), x.all(), *kind, pass.rows);
+            let (outputs, width) = (*outputs, *width);
+            let input = ProductFloat { weights, kind, x, outputs, width, rows };
+            self.kernels.product_float(input, out.all())?;
+        }
+        Ok(())
+    }
+
+    fn wave_products(
+        &self,
+        pass: Pass,
+        fixed: &FixedBuffers,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let Matrix { kind, width, .. } = matrices[0].0;
+        let x = fixed.fixed_point();
+        let input = ProductWave { kind: *kind, x, width: *width, rows: pass.rows };
+        let matrices: Vec<_> = matrices
+            .iter()
+            .map(|(matrix, out)| WaveMatrix {
+                weights: matrix.buffer.all(),
+                outputs: matrix.outputs,
+                out: out.all(),
+            })
+            .collect();
+        self.kernels.product_wave(input, &matrices)
+    }
+
+    fn many_products(
+        &self,
+        pass: Pass,
+        fixed: &FixedBuffers,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        for (matrix, out) in matrices {
+            let Matrix { buffer, kind, outputs, width } = matrix;
+            let (weights, x, rows) = (buffer.all(), fixed.fixed_point(), pass.rows);
+            let (kind, outputs, width) = (*kind, *outputs, *width);
+            let input = Product { weights, kind, x, outputs, width, rows };
+            self.kernels.product(input, out.all())?;
+        }
+        Ok(())
+    }
+}
