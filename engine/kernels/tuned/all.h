@@ -5,3 +5,7 @@
 #include "swiglu_quantise.hip"
 #include "hash_rows.hip"
 #include "product_wave.hip"
+#include "rope_kv_write.hip"
+#include "attention_chunks.hip"
+#include "attention_combine.hip"
+#include "attention_tiles.hip"

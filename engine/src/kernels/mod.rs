@@ -24,7 +24,8 @@ pub use quantise::{FixedPoint, Quantise};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use tuned::{
-    Branch, HashTensor, NormQuantise, ProductWave, RowDigest, SwigluQuantise, WaveMatrix,
+    AttentionCombine, Branch, Chunks, HashTensor, NormQuantise, ProductWave, RopeKvWrite, Rotated,
+    RowDigest, SwigluQuantise, WaveMatrix, chunks_count,
 };
 
 pub(crate) use attention::HEAD_SIZE_LARGEST;
@@ -100,7 +101,7 @@ impl Kernels {
             rope: rope::load(device)?,
             swiglu: swiglu::load(device)?,
             tuned: if device.describe().wave_lanes > 1 {
-                Some(tuned::Tuned::load(device, activations)?)
+                Some(tuned::Tuned::load(device, activations, kv)?)
             } else {
                 None
             },

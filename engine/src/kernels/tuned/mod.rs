@@ -1,16 +1,26 @@
 //! Launchers of the tuned kernels: fast ways to what a plain kernel, or several, compute, bit for
 //! bit. They are in the builds of GPUs and in the host's builds waves32 and waves64.
 
+mod attention_chunks;
+mod attention_combine;
+mod attention_parts;
+#[cfg(test)]
+mod attention_tests;
+mod attention_tiles;
 mod hash_rows;
 mod norm_quantise;
 mod product_wave;
+mod rope_kv_write;
 mod swiglu_quantise;
 #[cfg(test)]
 mod tests;
 
+pub use attention_chunks::{Chunks, chunks_count};
+pub use attention_combine::AttentionCombine;
 pub use hash_rows::{HashTensor, RowDigest};
 pub use norm_quantise::{Branch, NormQuantise};
 pub use product_wave::{ProductWave, WaveMatrix};
+pub use rope_kv_write::{RopeKvWrite, Rotated};
 pub use swiglu_quantise::SwigluQuantise;
 
 pub(crate) use hash_rows::TENSORS as HASH_TENSORS;
@@ -20,11 +30,13 @@ use super::Kernels;
 use super::quantise::{FixedPoint, FixedPointOut};
 use crate::device::{Access, Device, DeviceError, Kernel};
 use crate::gguf::TensorType;
-use crate::options::Activations;
+use crate::options::{Activations, KvType};
+use attention_parts::AttentionKernels;
 
 /// The tuned kernels of a device that runs waves.
 #[derive(Debug)]
 pub(super) struct Tuned {
+    attention: AttentionKernels,
     hash_rows: Kernel,
     norm_quantise: Kernel,
     product_wave: Vec<(TensorType, Kernel)>,
@@ -32,8 +44,13 @@ pub(super) struct Tuned {
 }
 
 impl Tuned {
-    pub(super) fn load(device: &Device, activations: Activations) -> Result<Self, DeviceError> {
+    pub(super) fn load(
+        device: &Device,
+        activations: Activations,
+        kv: KvType,
+    ) -> Result<Self, DeviceError> {
         Ok(Self {
+            attention: AttentionKernels::load(device, kv)?,
             hash_rows: hash_rows::load(device)?,
             norm_quantise: norm_quantise::load(device)?,
             product_wave: product_wave::load(device, activations)?,

@@ -9,29 +9,29 @@ use crate::options::{DeviceChoice, HostBuild, KvType};
 const ALL_ACTIVATIONS: [Activations; 3] = [Activations::I8, Activations::I16, Activations::I24];
 
 /// Waves of both sizes, where this CPU can run them.
-fn waves() -> Vec<Device> {
+pub(super) fn waves() -> Vec<Device> {
     let builds = [HostBuild::Waves32, HostBuild::Waves64];
     let usable = Device::usable_host_builds();
     let builds = builds.into_iter().filter(|build| usable.contains(build));
     builds.map(|build| Device::open(DeviceChoice::Host, Some(build), 2).unwrap()).collect()
 }
 
-fn plain() -> Device {
+pub(super) fn plain() -> Device {
     Device::open(DeviceChoice::Host, Some(HostBuild::Baseline), 2).unwrap()
 }
 
 /// A stream of numbers from a seed (splitmix64).
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn word(&mut self) -> u64 {
+    pub(super) fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    fn floats(&mut self, count: usize) -> Vec<f32> {
+    pub(super) fn floats(&mut self, count: usize) -> Vec<f32> {
         let float = |word: u64| (word >> 40) as f32 / 8_388_608.0 - 1.0;
         (0..count)
             .map(|_| {
@@ -75,14 +75,14 @@ fn bits(buffer: &Buffer, count: usize) -> Vec<u32> {
 }
 
 /// Digits, scales and sums of rows, and what was read of them.
-struct Fixed {
+pub(super) struct Fixed {
     buffers: [Buffer; 3],
     block: u32,
     group: u32,
 }
 
 impl Fixed {
-    fn allocate(kernels: &Kernels, count: usize, block: u32, group: u32) -> Self {
+    pub(super) fn allocate(kernels: &Kernels, count: usize, block: u32, group: u32) -> Self {
         let device = kernels.device();
         let digits = (count * kernels.activations().digit_count()) as u64;
         let buffers = [
@@ -93,13 +93,13 @@ impl Fixed {
         Self { buffers, block, group }
     }
 
-    fn view(&self) -> FixedPoint<'_> {
+    pub(super) fn view(&self) -> FixedPoint<'_> {
         let [digits, scales, sums] = &self.buffers;
         let (block, group) = (self.block, self.group);
         FixedPoint { digits: digits.all(), scales: scales.all(), sums: sums.all(), block, group }
     }
 
-    fn bytes(&self) -> Vec<Vec<u8>> {
+    pub(super) fn bytes(&self) -> Vec<Vec<u8>> {
         self.buffers
             .iter()
             .map(|buffer| {
@@ -111,7 +111,13 @@ impl Fixed {
     }
 }
 
-fn quantised(kernels: &Kernels, x: &[f32], width: usize, block: u32, group: u32) -> Fixed {
+pub(super) fn quantised(
+    kernels: &Kernels,
+    x: &[f32],
+    width: usize,
+    block: u32,
+    group: u32,
+) -> Fixed {
     let fixed = Fixed::allocate(kernels, x.len(), block, group);
     let x_buffer = kernels.device().upload("x", x).unwrap();
     let (width, rows) = (width as u32, (x.len() / width) as u32);

@@ -1,0 +1,69 @@
+// What the tuned kernels of attention share: elements of the cache, maxima, the rule of chunks.
+#pragma once
+#include "../lanes.h"
+
+#if defined(LOCKSTEP_GPU)
+#define UNROLL _Pragma("unroll")
+#define UNROLL_2 _Pragma("unroll 2")
+#define ROLL _Pragma("unroll 1")
+#else
+#define UNROLL
+#define UNROLL_2
+#define ROLL
+#endif
+
+// A kernel of which so many blocks are to share a multiprocessor; clang decides for itself.
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+#define KERNEL_TOGETHER(name, Args, blocks) \
+    extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, blocks) name(const Args a)
+#else
+#define KERNEL_TOGETHER(name, Args, blocks) KERNEL(name, Args)
+#endif
+
+// Positions in a chunk, and in a tile of keys.
+#define CHUNK_KEYS 64u
+
+INLINE float cache_value(float x) { return x; }
+INLINE float cache_value(u16 half) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+#else
+    return half_to_f32(half);
+#endif
+}
+INLINE void cache_store(float x, float* out) { *out = x; }
+INLINE void cache_store(float x, u16* out) { *out = f32_to_half(x); }
+
+/// Sixteen bytes of a cache of float, as floats.
+INLINE void spread16(const Word4& piece, const float*, float* out) { *(Word4*)out = piece; }
+/// Sixteen bytes of a cache of f16, as floats.
+INLINE void spread16(const Word4& piece, const u16*, float* out) {
+    Word4 wide[2];
+    UNROLL for (u32 i = 0; i < 4; ++i) {
+        wide[i / 2].words[i % 2 * 2] = to_bits(cache_value((u16)(piece.words[i] & 0xffffu)));
+        wide[i / 2].words[i % 2 * 2 + 1] = to_bits(cache_value((u16)(piece.words[i] >> 16)));
+    }
+    ((Word4*)out)[0] = wide[0];
+    ((Word4*)out)[1] = wide[1];
+}
+
+/// The maximum of section 10. It never becomes NaN, and only the sign of a zero depends on the
+/// order of the operands, which no difference of scores and exponential shows.
+INLINE float larger(float a, float b) { return b > a ? b : a; }
+
+/// One step of the sums over chunks: `earlier` and the chunk's `own`, the factor on one of them.
+INLINE float joined(float earlier, float own, float factor, bool rises) {
+    const float scaled = rises ? earlier : own;
+    const float kept = rises ? own : earlier;
+    return fma32(scaled, factor, kept);
+}
+
+/// A chunk's factor as bits; the sign says whether M rises.
+INLINE u32 factor_word(float earlier, float own) {
+    const bool rises = own > earlier;
+    return to_bits(exp32(rises ? earlier - own : own - earlier)) | (rises ? 0x80000000u : 0u);
+}
+INLINE float factor_of(u32 word) { return from_bits(word & 0x7fffffffu); }
+INLINE bool rises_of(u32 word) { return word >> 31 != 0; }
