@@ -56,6 +56,15 @@ pub struct Product<'a> {
     pub rows: u32,
 }
 
+/// What one block of threads computes of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    /// Outputs.
+    pub(super) outputs: u64,
+    /// Rows of activations.
+    pub(super) rows: u64,
+}
+
 /// Values that share a sum in products with a type (CONTRACT.md section 5, step 4).
 pub(crate) fn activation_group(kind: TensorType) -> u32 {
     if kind == TensorType::Q2K { 16 } else { 32 }
@@ -65,11 +74,20 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
+    load_named(device, activations, &NAMES)
+}
+
+/// Finds the kernels of a table like [`NAMES`].
+pub(super) fn load_named(
+    device: &Device,
+    activations: Activations,
+    names: &[(TensorType, [&'static str; 3])],
+) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
     let find = |(kind, names): &(TensorType, [&'static str; 3])| {
         let name = names[activations.digit_count() - 1];
         Ok((*kind, device.kernel::<Arguments>(name)?))
     };
-    NAMES.iter().map(find).collect()
+    names.iter().map(find).collect()
 }
 
 impl Kernels {
@@ -78,8 +96,19 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn product(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
+        let run = Run { outputs: OUTPUT_RUN, rows: ROW_RUN };
+        self.launch_product(of_type(&self.product, input.kind), input, out, run)
+    }
+
+    /// Launches a kernel that computes a product and takes `ProductArguments`.
+    pub(super) fn launch_product(
+        &self,
+        kernel: &Kernel,
+        input: Product<'_>,
+        out: View<'_, f32>,
+        run: Run,
+    ) -> Result<(), DeviceError> {
         let Product { weights, kind, x, outputs, width, rows } = input;
-        let kernel = of_type(&self.product, kind);
         let block = x.block;
         require(kernel, activation_block(kind) == Some(block), "block", block, "the type's is")?;
         require(kernel, activation_group(kind) == x.group, "group", x.group, "the type's is")?;
@@ -98,7 +127,7 @@ impl Kernels {
             [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
         let arguments =
             Arguments { weights, digits, scales, sums, out, outputs, width, rows, unused: 0 };
-        let (x, y) = (u64::from(outputs).div_ceil(OUTPUT_RUN), u64::from(rows).div_ceil(ROW_RUN));
+        let (x, y) = (u64::from(outputs).div_ceil(run.outputs), u64::from(rows).div_ceil(run.rows));
         self.device.launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
     }
 }
