@@ -2,3 +2,4 @@
 #pragma once
 #include "../lanes.h"
 #include "product_tiles.hip"
+#include "chunk_sums.hip"

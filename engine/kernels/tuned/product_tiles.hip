@@ -1,8 +1,8 @@
 // product_tiles: what product computes, bit for bit, for many rows, on the integer matrix cores.
-// Grid: x = runs of 128 outputs, y = runs of 64 rows. A wave has 16 or 32 of the outputs and all
-// rows, in subtiles of 16. Steps of 256 values: a block of the K formats, a chunk of the others. In
-// a step a wave turns its weights into operands once (tile_formats.h), which meet all digits of all
-// subtiles; digits come through a ring in shared memory.
+// Grid: x = runs of 128 outputs, y = runs of 64 rows, or times parts of a.chunks chunks, which then
+// go to out[chunk][row][output]. A wave has 16 or 32 outputs and all rows, in subtiles of 16. Steps
+// of 256 values: a block of the K formats, a chunk of the others. In a step a wave turns weights
+// into operands once (tile_formats.h), which meet all digits of all subtiles, from a shared ring.
 // Order of summation: exact integers within a block, then f32 by CONTRACT.md section 6, blocks in
 // order, chunks in order, in the registers of the lane that has the sum.
 #include "tile_steps.h"
@@ -20,17 +20,22 @@ INLINE float tiles_row_value(const ProductArguments& a, const TilesPlace& place,
 }
 
 /// The scales of this lane's columns in one 256-value block.
+template <typename Format>
 INLINE void tiles_scales(const ProductArguments& a, const TilesPlace& place, u32 step,
                          u32 subtile, float (&scales)[TILE_SUMS]) {
-    UNROLL
-    for (u32 i = 0; i < TILE_SUMS; ++i) {
-        const u32 column = place.first_row + subtile * TILE_COLUMNS + tile_sum_column(i);
-        scales[i] = a.scales[(u64)(column < a.rows ? column : a.rows - 1) * place.blocks + step];
+    if constexpr (Format::VALUES != 32) {
+        UNROLL
+        for (u32 i = 0; i < TILE_SUMS; ++i) {
+            const u32 column = place.first_row + subtile * TILE_COLUMNS + tile_sum_column(i);
+            const u64 row = column < a.rows ? column : a.rows - 1;
+            scales[i] = a.scales[row * place.blocks + step];
+        }
     }
 }
 
-INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place,
-                        const float (&total)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
+/// The sums of a lane go to out, from `base` on.
+INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place, u64 base,
+                        const float (&sums)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
     UNROLL
     for (u32 s = 0; s < TILES_SUBTILES; ++s) {
         UNROLL
@@ -41,70 +46,100 @@ INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place,
                 const u32 output = place.first_output + tile * TILE_ROWS + tile_sum_row(i);
                 const u32 row = place.first_row + s * TILE_COLUMNS + tile_sum_column(i);
                 if (output < a.outputs && row < a.rows) {
-                    a.out[(u64)row * a.outputs + output] = total[s][high][i];
+                    a.out[base + (u64)row * a.outputs + output] = sums[s][high][i];
                 }
             }
         }
     }
 }
 
-INLINE TilesPlace tiles_here(const ProductArguments& a, u32 values, u32 x, u32 y) {
-    const u32 first_row = y * TILES_SUBTILES * TILE_COLUMNS;
+template <typename Format>
+INLINE TilesPlace tiles_here(const ProductArguments& a, u32 x, u32 y) {
+    const u32 steps = (a.width + TILES_STEP - 1) / TILES_STEP;
+    const u32 each = a.chunks == 0 ? steps : a.chunks * tiles_chunk_steps<Format>();
+    const u32 parts = (steps + each - 1) / each;
+    const u32 first_step = y % parts * each;
+    const u32 last_step = steps - first_step < each ? steps : first_step + each;
+    const u32 first_row = y / parts * TILES_SUBTILES * TILE_COLUMNS;
     const u32 subtiles = (a.rows - first_row + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    return {x * TILES_OUTPUTS, first_row, a.width / values,
-            (a.width + TILES_STEP - 1) / TILES_STEP,
+    return {x * TILES_OUTPUTS, first_row, a.width / Format::VALUES, first_step, last_step,
             subtiles < TILES_SUBTILES ? subtiles : TILES_SUBTILES};
 }
 
-template <typename Format, u32 DIGITS>
-INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
-    typedef TilesFactors<Format> At;
-    constexpr bool SMALL = At::SMALL;
-    // Of one slot, in chunks of 16 bytes.
-    constexpr u32 DIGIT_CHUNKS = DIGITS * TILES_CHUNKS;
-    constexpr u32 ROW_CHUNKS = SMALL ? 64 : At::MINS == 0 ? 1 : TILE_COLUMNS * At::MINS / 4;
-    SHARED(Word4, digits, TILES_RING * DIGIT_CHUNKS);
-    SHARED(Word4, values, TILES_RING * ROW_CHUNKS);
-    SHARED(float, factors, At::ALL);
-    const TilesPlace place = tiles_here(a, Format::VALUES, BLOCK_X, BLOCK_Y);
-    const u32 wave_output = WAVE * TILES_HIGH * TILE_ROWS;
-    const bool active = place.first_output + wave_output < a.outputs;
-    TilesRows rows;
+/// The end of a chunk: it joins the total, or is stored by itself.
+template <typename Format>
+INLINE void tiles_end_chunk(const ProductArguments& a, const TilesPlace& place, u32 step,
+                            float (&chunk)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS],
+                            float (&total)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
+    const u32 steps = tiles_chunk_steps<Format>();
+    if ((step + 1) % steps != 0 && step + 1 != place.steps) return;
+    const bool alone = a.chunks != 0;
+    if (alone) {
+        tiles_store(a, place, (u64)(step / steps) * a.rows * a.outputs, chunk);
+    }
     UNROLL
-    for (u32 high = 0; high < TILES_HIGH; ++high) {
+    for (u32 s = 0; s < TILES_SUBTILES; ++s) {
         UNROLL
-        for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
-            const u32 local = wave_output + high * TILE_ROWS + tile_a_row(r);
-            rows.rows[high][r] = tiles_weights<Format>(a, place, local);
+        for (u32 high = 0; high < TILES_HIGH; ++high) {
+            UNROLL
+            for (u32 i = 0; i < TILE_SUMS; ++i) {
+                total[s][high][i] = total[s][high][i] + chunk[s][high][i];
+                chunk[s][high][i] = 0.0f;
+            }
         }
     }
+}
+
+/// What is copied next, and where to: the ring has one slot for what is read meanwhile.
+template <typename Format, u32 DIGITS>
+struct TilesRing {
+    static constexpr bool SMALL = TilesFactors<Format>::SMALL;
+    static constexpr u32 MINS = TilesFactors<Format>::MINS;
+    // Of one slot, in chunks of 16 bytes.
+    static constexpr u32 DIGIT_CHUNKS = DIGITS * TILES_CHUNKS;
+    static constexpr u32 ROW_CHUNKS = SMALL ? 64 : MINS == 0 ? 1 : TILE_COLUMNS * MINS / 4;
+    Word4 *digits, *values;
+    u32 step, subtile, slot;
+    float waiting;
+
+    INLINE_STATIC u32 after(u32 slot) { return slot + 1 == TILES_RING ? 0 : slot + 1; }
+    /// Starts what `end_copy` ends; in between there is time to wait.
+    INLINE_MEMBER void begin_copy(const ProductArguments& a, const TilesPlace& place) {
+        tiles_copy<Format, DIGITS>(a, place, step, subtile, digits + slot * DIGIT_CHUNKS,
+                                   values + slot * ROW_CHUNKS);
+        if constexpr (SMALL) waiting = tiles_row_value<Format>(a, place, step, subtile);
+    }
+    INLINE_MEMBER void end_copy(const TilesPlace& place) {
+        if constexpr (SMALL) {
+            values[slot * ROW_CHUNKS + THREAD_X / 4].words[THREAD_X % 4] = to_bits(waiting);
+        }
+        slot = after(slot);
+        subtile = subtile + 1 == place.subtiles ? 0 : subtile + 1;
+        step += subtile == 0 ? 1 : 0;
+    }
+};
+
+template <typename Format, u32 DIGITS>
+INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
+    typedef TilesRing<Format, DIGITS> Ring;
+    SHARED(Word4, digits, TILES_RING * Ring::DIGIT_CHUNKS);
+    SHARED(Word4, values, TILES_RING * Ring::ROW_CHUNKS);
+    SHARED(float, factors, TilesFactors<Format>::ALL);
+    const TilesPlace place = tiles_here<Format>(a, BLOCK_X, BLOCK_Y);
+    const bool active = place.first_output + WAVE * TILES_HIGH * TILE_ROWS < a.outputs;
+    const TilesRows rows = tiles_rows<Format>(a, place);
     float total[TILES_SUBTILES][TILES_HIGH][TILE_SUMS] = {};
     float chunk[TILES_SUBTILES][TILES_HIGH][TILE_SUMS] = {};
-    // What is copied next, and where to; the ring has one slot for what is read meanwhile.
-    u32 next_step = 0, next_subtile = 0, next_slot = 0, slot = 0;
-    float waiting = 0.0f;
-    const auto copy = [&] {
-        tiles_copy<Format, DIGITS>(a, place, next_step, next_subtile,
-                                   &digits[0] + next_slot * DIGIT_CHUNKS,
-                                   &values[0] + next_slot * ROW_CHUNKS);
-        if constexpr (SMALL) waiting = tiles_row_value<Format>(a, place, next_step, next_subtile);
-    };
-    const auto copied = [&] {
-        if constexpr (SMALL) values[next_slot * ROW_CHUNKS + THREAD_X / 4].words[THREAD_X % 4] =
-            to_bits(waiting);
-        next_slot = next_slot + 1 == TILES_RING ? 0 : next_slot + 1;
-        next_subtile += 1;
-        if (next_subtile == place.subtiles) next_subtile = 0, next_step += 1;
-    };
-    UNROLL
-    for (u32 i = 0; i < TILES_RING - 1; ++i) copy(), copied();
-    for (u32 step = 0; step < place.steps; ++step) {
+    u32 slot = 0;
+    Ring ring = {&digits[0], &values[0], place.first_step, 0, 0, 0.0f};
+    for (u32 i = 0; i < TILES_RING - 1; ++i) {
+        ring.begin_copy(a, place);
+        ring.end_copy(place);
+    }
+    for (u32 step = place.first_step; step < place.steps; ++step) {
         TilesOperands<Tiled<Format>::PLANES> operands;
-        const u32 count = SMALL && place.blocks - step * 8 < 8 ? place.blocks - step * 8 : 8;
-        if (active) {
-            if constexpr (SMALL) tiles_operands_small<Format>(rows, step, count, operands);
-            else tiles_operands<Format>(rows, step, operands);
-        }
+        const u32 left = (place.blocks - step * 8) < 8 ? place.blocks - step * 8 : 8;
+        if (active) tiles_operands<Format>(rows, step, left, operands);
         // Nobody reads the factors of the step before any more.
         BARRIER();
         tiles_factors<Format>(a, place, step, &factors[0]);
@@ -112,39 +147,27 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
         for (u32 s = 0; s < TILES_SUBTILES; ++s) {
             if (s >= place.subtiles) break;
             float scales[TILE_SUMS];
-            if constexpr (!SMALL) tiles_scales(a, place, step, s, scales);
+            tiles_scales<Format>(a, place, step, s, scales);
             copies_wait<TILES_RING - 2>();
             BARRIER();
-            copy();
-            const Word4* from = &digits[0] + slot * DIGIT_CHUNKS;
-            const Word4* beside = &values[0] + slot * ROW_CHUNKS;
+            ring.begin_copy(a, place);
+            const Word4* from = ring.digits + slot * Ring::DIGIT_CHUNKS;
+            const Word4* beside = ring.values + slot * Ring::ROW_CHUNKS;
             if (active) {
-                if constexpr (SMALL) {
+                if constexpr (Ring::SMALL) {
                     tiles_chunk<Format, DIGITS>(operands, from, (const float*)beside, &factors[0],
-                                                count, total[s]);
+                                                left, chunk[s]);
                 } else {
                     tiles_block<Format, DIGITS>(operands, from, beside, &factors[0], scales,
                                                 chunk[s]);
                 }
             }
-            copied();
-            slot = slot + 1 == TILES_RING ? 0 : slot + 1;
+            ring.end_copy(place);
+            slot = Ring::after(slot);
         }
-        if (!SMALL && ((step + 1) % Format::CHUNK_BLOCKS == 0 || step + 1 == place.steps)) {
-            UNROLL
-            for (u32 s = 0; s < TILES_SUBTILES; ++s) {
-                UNROLL
-                for (u32 high = 0; high < TILES_HIGH; ++high) {
-                    UNROLL
-                    for (u32 i = 0; i < TILE_SUMS; ++i) {
-                        total[s][high][i] = total[s][high][i] + chunk[s][high][i];
-                        chunk[s][high][i] = 0.0f;
-                    }
-                }
-            }
-        }
+        tiles_end_chunk<Format>(a, place, step, chunk, total);
     }
-    tiles_store(a, place, total);
+    if (a.chunks == 0) tiles_store(a, place, 0, total);
 }
 
 #define PRODUCT_TILES_DIGITS(suffix, Format, digits, count)               \

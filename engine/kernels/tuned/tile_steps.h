@@ -35,10 +35,16 @@ INLINE void tiles_clear(TileSums& sums) {
 /// f(sum), exact: magnitudes are at most 2^22.
 INLINE float tiles_float(i32 sum) { return from_bits((u32)sum) - from_bits(TILES_ZERO); }
 
-/// What one block of threads knows of its place.
+/// What one block of threads knows of its place. It takes the steps from `first_step` to `steps`.
 struct TilesPlace {
-    u32 first_output, first_row, blocks, steps, subtiles;
+    u32 first_output, first_row, blocks, first_step, steps, subtiles;
 };
+
+/// Steps of one chunk.
+template <typename Format>
+INLINE u32 tiles_chunk_steps() {
+    return Format::CHUNK_BLOCKS * Format::VALUES / TILES_STEP;
+}
 
 /// The operands of a wave in one step: sixteen tiles' worth of k in registers.
 template <u32 PLANES>
@@ -85,10 +91,24 @@ INLINE void tiles_copy(const ProductArguments& a, const TilesPlace& place, u32 s
     copies_commit();
 }
 
+template <typename Format>
+INLINE TilesRows tiles_rows(const ProductArguments& a, const TilesPlace& place) {
+    TilesRows out;
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+            const u32 local = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_a_row(r);
+            out.rows[high][r] = tiles_weights<Format>(a, place, local);
+        }
+    }
+    return out;
+}
+
 /// One 256-value block of every row of the wave as operands.
 template <typename Format>
-INLINE void tiles_operands(const TilesRows& rows, u32 step,
-                           TilesOperands<Tiled<Format>::PLANES>& out) {
+INLINE void tiles_operands_large(const TilesRows& rows, u32 step,
+                                 TilesOperands<Tiled<Format>::PLANES>& out) {
     typedef Tiled<Format> Tile;
     const u32 quarter = tiles_quarter();
     UNROLL
@@ -138,6 +158,16 @@ INLINE void tiles_operands_small(const TilesRows& rows, u32 step, u32 count,
                 }
             }
         }
+    }
+}
+
+template <typename Format>
+INLINE void tiles_operands(const TilesRows& rows, u32 step, u32 count,
+                           TilesOperands<Tiled<Format>::PLANES>& out) {
+    if constexpr (Format::VALUES == 32) {
+        tiles_operands_small<Format>(rows, step, count, out);
+    } else {
+        tiles_operands_large<Format>(rows, step, out);
     }
 }
 
@@ -283,14 +313,13 @@ INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, co
     }
 }
 
-/// One chunk of blocks of 32 values joins the total. `rows` has eight scales of each row of the
+/// One chunk of blocks of 32 values as a sum. `rows` has eight scales of each row of the
 /// subtile, then eight sums of each.
 template <typename Format, u32 DIGITS>
 INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, const float* rows,
-                        const float* factors, u32 count, float (&total)[TILES_HIGH][TILE_SUMS]) {
+                        const float* factors, u32 count, float (&chunk)[TILES_HIGH][TILE_SUMS]) {
     typedef TilesFactors<Format> At;
     const u32 quarter = tiles_quarter();
-    float chunk[TILES_HIGH][TILE_SUMS] = {};
     UNROLL
     for (u32 k = 0; k < 8; ++k) {
         if (k >= count) break;
@@ -332,10 +361,5 @@ INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, c
                 }
             }
         }
-    }
-    UNROLL
-    for (u32 high = 0; high < TILES_HIGH; ++high) {
-        UNROLL
-        for (u32 i = 0; i < TILE_SUMS; ++i) total[high][i] = total[high][i] + chunk[high][i];
     }
 }

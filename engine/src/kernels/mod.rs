@@ -23,6 +23,7 @@ pub use product_float::ProductFloat;
 pub use quantise::{FixedPoint, Quantise};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
+pub use tuned::product_tiles::{split_chunks, split_values};
 
 pub(crate) use attention::HEAD_SIZE_LARGEST;
 pub(crate) use kv_write::KEY_TILE;
@@ -56,6 +57,7 @@ pub struct Kernels {
     activations: Activations,
     kv: KvType,
     attention: Kernel,
+    chunk_sums: Option<Kernel>,
     embed: Vec<(TensorType, Kernel)>,
     kv_write: Kernel,
     product: Vec<(TensorType, Kernel)>,
@@ -83,6 +85,7 @@ impl Kernels {
             activations,
             kv,
             attention: attention::load(device, kv)?,
+            chunk_sums: tuned::chunk_sums::load(device)?,
             embed: embed::load(device)?,
             kv_write: kv_write::load(device, kv)?,
             product: product::load(device, activations)?,

@@ -1,14 +1,15 @@
 //! `product_tiles`: what `product` computes, for many rows, on the integer matrix cores.
 
+use super::chunk_sums::ChunkSums;
 use crate::device::{Device, DeviceError, Kernel, View};
 use crate::gguf::TensorType;
-use crate::kernels::product::{Run, load_named};
+use crate::kernels::product::{Run, chunk_count, load_named};
 use crate::kernels::{Kernels, Product, of_type};
 use crate::options::Activations;
 
 /// Outputs and rows of one block of threads; `TILES_OUTPUTS`, and `TILES_SUBTILES` times
 /// `TILE_COLUMNS`, in `product_tiles.hip`.
-const RUN: Run = Run { outputs: 128, rows: 64 };
+const RUN: Run = Run { outputs: 128, rows: 64, chunks: None };
 
 macro_rules! names {
     ($suffix:literal) => {
@@ -46,6 +47,22 @@ pub(in crate::kernels) fn load(
     }
 }
 
+/// Values of the workspace of [`Kernels::product_tiles_split`].
+pub fn split_values(input: &Product<'_>) -> u64 {
+    let values = u64::from(input.rows) * u64::from(input.outputs);
+    chunk_count(input.kind, input.width) * values
+}
+
+/// Chunks of one block of threads, so that the grid is at least as large as the device, or `None`
+/// where it is without a split.
+pub fn split_chunks(input: &Product<'_>, multiprocessors: u32) -> Option<u32> {
+    let tiles = u64::from(input.outputs).div_ceil(RUN.outputs);
+    let tiles = tiles * u64::from(input.rows).div_ceil(RUN.rows);
+    let chunks = chunk_count(input.kind, input.width);
+    let parts = u64::from(multiprocessors).div_ceil(tiles.max(1)).min(chunks);
+    (parts > 1).then(|| u32::try_from(chunks.div_ceil(parts)).unwrap_or(u32::MAX))
+}
+
 impl Kernels {
     /// `out[rows][outputs]`, the bits of [`Kernels::product`]. Only on devices whose waves have
     /// more than one lane.
@@ -54,5 +71,25 @@ impl Kernels {
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn product_tiles(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
         self.launch_product(of_type(&self.product_tiles, input.kind), input, out, RUN)
+    }
+
+    /// The same, with the chunks of a row spread over blocks of threads, `chunks` each: for few
+    /// rows, which do not fill a device otherwise ([`split_chunks`]). `workspace` has
+    /// [`split_values`].
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    pub fn product_tiles_split(
+        &self,
+        input: Product<'_>,
+        chunks: u32,
+        workspace: View<'_, f32>,
+        out: View<'_, f32>,
+    ) -> Result<(), DeviceError> {
+        let run = Run { chunks: Some(chunks), ..RUN };
+        self.launch_product(of_type(&self.product_tiles, input.kind), input, workspace, run)?;
+        let values = u64::from(input.rows) * u64::from(input.outputs);
+        let chunk_count = chunk_count(input.kind, input.width);
+        self.chunk_sums(ChunkSums { chunks: workspace, values, chunk_count }, out)
     }
 }

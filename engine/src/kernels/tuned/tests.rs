@@ -2,7 +2,9 @@
 
 use crate::device::{Buffer, Device};
 use crate::gguf::TensorType;
-use crate::kernels::{FixedPoint, Kernels, Product, Quantise, activation_block, activation_group};
+use crate::kernels::{
+    FixedPoint, Kernels, Product, Quantise, activation_block, activation_group, split_values,
+};
 use crate::options::{Activations, DeviceChoice, HostBuild, KvType};
 
 const WAVES: [HostBuild; 2] = [HostBuild::Waves32, HostBuild::Waves64];
@@ -110,8 +112,8 @@ impl Inputs {
         inputs
     }
 
-    /// The bits of the product, by the plain or the tiled kernel.
-    fn product(&self, kernels: &Kernels, tiles: bool) -> Vec<u32> {
+    /// The bits of the product.
+    fn product(&self, kernels: &Kernels, way: Way) -> Vec<u32> {
         let Shape { outputs, rows, .. } = self.shape;
         let device = kernels.device();
         let weights = device.upload("weights", &self.weights).unwrap();
@@ -129,16 +131,29 @@ impl Inputs {
             width: Self::width(self.kind, self.shape),
             rows,
         };
-        if tiles {
-            kernels.product_tiles(input, out.all()).unwrap();
-        } else {
-            kernels.product(input, out.all()).unwrap();
+        match way {
+            Way::Plain => kernels.product(input, out.all()).unwrap(),
+            Way::Tiles => kernels.product_tiles(input, out.all()).unwrap(),
+            Way::Split(chunks) => {
+                let workspace = device.allocate::<f32>("chunks", split_values(&input)).unwrap();
+                let (chunk_sums, out) = (workspace.all(), out.all());
+                kernels.product_tiles_split(input, chunks, chunk_sums, out).unwrap();
+            }
         }
         let mut values = vec![0.0_f32; usize::try_from(count).unwrap()];
         out.all().read(&mut values).unwrap();
         assert!(values.iter().all(|value| !value.is_nan()), "an output that nobody wrote");
         values.into_iter().map(f32::to_bits).collect()
     }
+}
+
+/// Which kernels compute a product.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Plain,
+    Tiles,
+    /// Chunks of one block of threads.
+    Split(u32),
 }
 
 /// Memory of activations in fixed point.
@@ -186,20 +201,20 @@ fn usable() -> bool {
     usable
 }
 
-fn check_tiles(shapes: &[(Activations, Shape)]) {
+fn check_tiles(way: Way, shapes: &[(Activations, Shape)]) {
     for activations in DIGITS {
         let plain = open(HostBuild::Avx2, activations);
         let waves = WAVES.map(|build| open(build, activations));
         for (_, shape) in shapes.iter().filter(|(digits, _)| *digits == activations) {
             for (kind, halves) in KINDS {
                 let inputs = Inputs::random(&plain, kind, halves, *shape);
-                let expected = inputs.product(&plain, false);
+                let expected = inputs.product(&plain, Way::Plain);
                 for kernels in &waves {
                     let name = kernels.device().describe().name;
-                    let actual = inputs.product(kernels, true);
+                    let actual = inputs.product(kernels, way);
                     let first = expected.iter().zip(&actual).position(|(e, a)| e != a);
                     let kind = kind.name();
-                    assert_eq!(first, None, "{kind} {activations:?} {name} {shape:?}");
+                    assert_eq!(first, None, "{kind} {activations:?} {name} {shape:?} {way:?}");
                 }
             }
         }
@@ -212,19 +227,36 @@ fn tiles_have_the_bits_of_the_plain_product() {
         return;
     }
     let shape = |outputs, rows, blocks| Shape { outputs, rows, blocks };
-    check_tiles(&[
-        (Activations::I24, shape(1, 1, 1)),
-        (Activations::I24, shape(129, 33, 9)),
-        (Activations::I24, shape(15, 2, 5)),
-        (Activations::I24, shape(70, 17, 3)),
-        (Activations::I24, shape(17, 65, 1)),
-        (Activations::I16, shape(15, 16, 3)),
-        (Activations::I16, shape(70, 33, 1)),
-        (Activations::I16, shape(1, 64, 5)),
-        (Activations::I8, shape(129, 64, 9)),
-        (Activations::I8, shape(70, 65, 1)),
-        (Activations::I8, shape(16, 17, 5)),
-    ]);
+    let way = Way::Tiles;
+    check_tiles(
+        way,
+        &[
+            (Activations::I24, shape(1, 1, 1)),
+            (Activations::I24, shape(129, 33, 9)),
+            (Activations::I24, shape(15, 2, 5)),
+            (Activations::I24, shape(70, 17, 3)),
+            (Activations::I24, shape(17, 65, 1)),
+            (Activations::I16, shape(15, 16, 3)),
+            (Activations::I16, shape(70, 33, 1)),
+            (Activations::I16, shape(1, 64, 5)),
+            (Activations::I8, shape(129, 64, 9)),
+            (Activations::I8, shape(70, 65, 1)),
+            (Activations::I8, shape(16, 17, 5)),
+        ],
+    );
+}
+
+#[test]
+fn tiles_split_in_chunks_have_the_bits_of_the_plain_product() {
+    if !usable() {
+        return;
+    }
+    for (chunks, blocks) in [(1, 1), (1, 9), (2, 13), (3, 33)] {
+        let shape = Shape { outputs: 19, rows: 18, blocks };
+        check_tiles(Way::Split(chunks), &[(Activations::I8, shape)]);
+    }
+    let shape = Shape { outputs: 130, rows: 65, blocks: 9 };
+    check_tiles(Way::Split(2), &[(Activations::I16, shape)]);
 }
 
 /// The largest sums of digits there are: every product of a byte at its limit.
@@ -253,9 +285,9 @@ fn tiles_hold_the_largest_sums() {
                         block[*half..half + 2].copy_from_slice(&[0x00, 0x3c]);
                     }
                 }
-                let expected = inputs.product(&plain, false);
+                let expected = inputs.product(&plain, Way::Plain);
                 for kernels in &waves {
-                    let actual = inputs.product(kernels, true);
+                    let actual = inputs.product(kernels, Way::Tiles);
                     assert_eq!(expected, actual, "{} {byte:#x} {digit}", kind.name());
                 }
             }
