@@ -33,9 +33,20 @@ INLINE void tiles_scales(const ProductArguments& a, const TilesPlace& place, u32
     }
 }
 
+/// The same value, but nothing that is computed with it leaves its loop.
+INLINE u32 tiles_kept_here(u32 value) {
+#if defined(__HIP__)
+    asm volatile("" : "+s"(value));
+#elif defined(LOCKSTEP_GPU)
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
 /// The sums of a lane go to out, from `base` on.
 INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place, u64 base,
                         const float (&sums)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
+    const u32 rows = tiles_kept_here(a.rows), outputs = tiles_kept_here(a.outputs);
     UNROLL
     for (u32 s = 0; s < TILES_SUBTILES; ++s) {
         UNROLL
@@ -45,8 +56,8 @@ INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place, u64 
                 const u32 tile = WAVE * TILES_HIGH + high;
                 const u32 output = place.first_output + tile * TILE_ROWS + tile_sum_row(i);
                 const u32 row = place.first_row + s * TILE_COLUMNS + tile_sum_column(i);
-                if (output < a.outputs && row < a.rows) {
-                    a.out[base + (u64)row * a.outputs + output] = sums[s][high][i];
+                if (output < outputs && row < rows) {
+                    a.out[base + (u64)row * outputs + output] = sums[s][high][i];
                 }
             }
         }
@@ -66,27 +77,29 @@ INLINE TilesPlace tiles_here(const ProductArguments& a, u32 x, u32 y) {
             subtiles < TILES_SUBTILES ? subtiles : TILES_SUBTILES};
 }
 
-/// The end of a chunk: it joins the total, or is stored by itself.
+/// The end of a chunk: it joins the total, which is stored at the end or, of chunks that are to be
+/// added later, each time.
 template <typename Format>
 INLINE void tiles_end_chunk(const ProductArguments& a, const TilesPlace& place, u32 step,
                             float (&chunk)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS],
                             float (&total)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
     const u32 steps = tiles_chunk_steps<Format>();
-    if ((step + 1) % steps != 0 && step + 1 != place.steps) return;
-    const bool alone = a.chunks != 0;
-    if (alone) {
-        tiles_store(a, place, (u64)(step / steps) * a.rows * a.outputs, chunk);
-    }
+    const bool last = step + 1 == place.steps, alone = a.chunks != 0;
+    if ((step + 1) % steps != 0 && !last) return;
     UNROLL
     for (u32 s = 0; s < TILES_SUBTILES; ++s) {
         UNROLL
         for (u32 high = 0; high < TILES_HIGH; ++high) {
             UNROLL
             for (u32 i = 0; i < TILE_SUMS; ++i) {
-                total[s][high][i] = total[s][high][i] + chunk[s][high][i];
+                total[s][high][i] = (alone ? 0.0f : total[s][high][i]) + chunk[s][high][i];
                 chunk[s][high][i] = 0.0f;
             }
         }
+    }
+    if (alone || last) {
+        const u64 part = alone ? step / steps : 0;
+        tiles_store(a, place, part * a.rows * a.outputs, total);
     }
 }
 
@@ -136,10 +149,13 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
         ring.begin_copy(a, place);
         ring.end_copy(place);
     }
+    TilesRaw<Format> raw;
+    tiles_load<Format>(rows, place.first_step, raw);
     for (u32 step = place.first_step; step < place.steps; ++step) {
         TilesOperands<Tiled<Format>::PLANES> operands;
         const u32 left = (place.blocks - step * 8) < 8 ? place.blocks - step * 8 : 8;
-        if (active) tiles_operands<Format>(rows, step, left, operands);
+        if (active) tiles_operands<Format>(rows, step, left, raw, operands);
+        if (step + 1 < place.steps) tiles_load<Format>(rows, step + 1, raw);
         // Nobody reads the factors of the step before any more.
         BARRIER();
         tiles_factors<Format>(a, place, step, &factors[0]);
@@ -167,7 +183,6 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
         }
         tiles_end_chunk<Format>(a, place, step, chunk, total);
     }
-    if (a.chunks == 0) tiles_store(a, place, 0, total);
 }
 
 #define PRODUCT_TILES_DIGITS(suffix, Format, digits, count)               \

@@ -22,10 +22,11 @@
 /// the same in both operands: here the words of a lane lie together in memory.
 INLINE u32 tiles_quarter() { return tile_a_k(0) * TILE_WORDS / 16; }
 
-/// Where chunk `chunk` of a row lies among the row's: lanes that read at the same time then find
-/// their chunks in different banks.
+/// Where chunk `chunk` of a row lies among the row's. Lanes that read at the same time are in two
+/// rows beside each other, with the chunks of a piece, or in four with one pair of chunks: they
+/// find them in different banks.
 INLINE u32 tiles_place(u32 row, u32 chunk) {
-    return row * TILES_ROW_CHUNKS + (chunk ^ ((row & 1) << 2 | (row & 2)));
+    return row * TILES_ROW_CHUNKS + (chunk ^ row % 2 * 6 ^ (row & 2));
 }
 
 INLINE void tiles_clear(TileSums& sums) {
@@ -105,9 +106,30 @@ INLINE TilesRows tiles_rows(const ProductArguments& a, const TilesPlace& place) 
     return out;
 }
 
+/// What a lane has loaded of the weights of a step of a K format.
+template <typename Format>
+struct TilesRaw {
+    u32 words[TILES_HIGH][TILES_LANE_ROWS][Tiled<Format>::RAW];
+};
+
+/// Starts the loads of a step's weights. Blocks of 32 values are not loaded ahead.
+template <typename Format>
+INLINE void tiles_load(const TilesRows& rows, u32 step, TilesRaw<Format>& raw) {
+    if constexpr (Format::VALUES != 32) {
+        UNROLL
+        for (u32 high = 0; high < TILES_HIGH; ++high) {
+            UNROLL
+            for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+                const u8* block = rows.rows[high][r] + (u64)step * Format::BYTES;
+                Tiled<Format>::load(block, tiles_quarter(), raw.words[high][r]);
+            }
+        }
+    }
+}
+
 /// One 256-value block of every row of the wave as operands.
 template <typename Format>
-INLINE void tiles_operands_large(const TilesRows& rows, u32 step,
+INLINE void tiles_operands_large(const TilesRows& rows, u32 step, const TilesRaw<Format>& raw,
                                  TilesOperands<Tiled<Format>::PLANES>& out) {
     typedef Tiled<Format> Tile;
     const u32 quarter = tiles_quarter();
@@ -115,14 +137,16 @@ INLINE void tiles_operands_large(const TilesRows& rows, u32 step,
     for (u32 high = 0; high < TILES_HIGH; ++high) {
         UNROLL
         for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
-            const u8* block = rows.rows[high][r] + (u64)step * Format::BYTES;
-            const Word4 scales = Tile::scales(block);
+            const u32* words = raw.words[high][r];
+            const u32 odd = (u32)((u64)rows.rows[high][r] + (u64)step * Format::BYTES) & 2u;
+            const Word4 scales = Tile::scales(words, odd);
             UNROLL
             for (u32 piece = 0; piece < 4; ++piece) {
-                const Word4 values = Tile::values(block, piece * 4 + quarter);
-                const bool sixteen = Format::GROUP == 16;
-                const u32 shift = sixteen ? quarter * 8 : piece % 2 * 16 + quarter / 2 * 8;
-                const i32 scale = (i8)(scales.words[sixteen ? piece : piece / 2] >> shift);
+                const Word4 values = Tile::values(words, odd, piece, quarter);
+                // Which word has the scale depends on the piece only.
+                const u32 first = Tile::part(piece, 0) * 16 / Format::GROUP;
+                const u32 group = Tile::part(piece, quarter) * 16 / Format::GROUP;
+                const i32 scale = (i8)(scales.words[first / 4] >> group % 4 * 8);
                 UNROLL
                 for (u32 word = 0; word < 4; ++word) {
                     const u32 k = piece * 2 + word / 2, to = word % 2 * TILES_LANE_ROWS + r;
@@ -163,11 +187,12 @@ INLINE void tiles_operands_small(const TilesRows& rows, u32 step, u32 count,
 
 template <typename Format>
 INLINE void tiles_operands(const TilesRows& rows, u32 step, u32 count,
+                           const TilesRaw<Format>& raw,
                            TilesOperands<Tiled<Format>::PLANES>& out) {
     if constexpr (Format::VALUES == 32) {
         tiles_operands_small<Format>(rows, step, count, out);
     } else {
-        tiles_operands_large<Format>(rows, step, out);
+        tiles_operands_large<Format>(rows, step, raw, out);
     }
 }
 
@@ -245,7 +270,8 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
             UNROLL
             for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
                 const u32 column = tile_b_column(c * 2);
-                chunks[c] = digits[digit * TILES_CHUNKS + tiles_place(column, piece * 4 + quarter)];
+                const u32 place = tiles_place(column, Tile::part(piece, quarter));
+                chunks[c] = digits[digit * TILES_CHUNKS + place];
             }
             UNROLL
             for (u32 k = 0; k < 2; ++k) {

@@ -53,14 +53,19 @@ pub fn split_values(input: &Product<'_>) -> u64 {
     chunk_count(input.kind, input.width) * values
 }
 
-/// Chunks of one block of threads, so that the grid is at least as large as the device, or `None`
-/// where it is without a split.
+/// Chunks of one block of threads, so that a device is in use for the shortest time, or `None`
+/// where that is without a split.
 pub fn split_chunks(input: &Product<'_>, multiprocessors: u32) -> Option<u32> {
     let tiles = u64::from(input.outputs).div_ceil(RUN.outputs);
     let tiles = tiles * u64::from(input.rows).div_ceil(RUN.rows);
     let chunks = chunk_count(input.kind, input.width);
-    let parts = u64::from(multiprocessors).div_ceil(tiles.max(1)).min(chunks);
-    (parts > 1).then(|| u32::try_from(chunks.div_ceil(parts)).unwrap_or(u32::MAX))
+    // In chunks that follow each other. Storing chunks and adding them up counts as one more.
+    let time = |each: u64| {
+        let parts = chunks.div_ceil(each);
+        (tiles * parts).div_ceil(u64::from(multiprocessors.max(1))) * each + u64::from(parts > 1)
+    };
+    let each = (1..=chunks).rev().min_by_key(|each| time(*each))?;
+    (each < chunks).then(|| u32::try_from(each).unwrap_or(u32::MAX))
 }
 
 impl Kernels {

@@ -3,7 +3,8 @@
 use crate::device::{Buffer, Device};
 use crate::gguf::TensorType;
 use crate::kernels::{
-    FixedPoint, Kernels, Product, Quantise, activation_block, activation_group, split_values,
+    FixedPoint, Kernels, Product, Quantise, activation_block, activation_group, split_chunks,
+    split_values,
 };
 use crate::options::{Activations, DeviceChoice, HostBuild, KvType};
 
@@ -257,6 +258,28 @@ fn tiles_split_in_chunks_have_the_bits_of_the_plain_product() {
     }
     let shape = Shape { outputs: 130, rows: 65, blocks: 9 };
     check_tiles(Way::Split(2), &[(Activations::I16, shape)]);
+}
+
+#[test]
+fn few_rows_are_split_so_that_they_fill_a_device() {
+    let device = Device::open(DeviceChoice::Host, Some(HostBuild::Baseline), 1).unwrap();
+    let (weights, x) = (device.upload("w", &[0_u8]).unwrap(), device.upload("x", &[0_u8]).unwrap());
+    let chunks = |outputs, width, rows| {
+        let x = FixedPoint {
+            digits: x.view(0, 0).unwrap(),
+            scales: x.view(0, 0).unwrap(),
+            sums: x.view(0, 0).unwrap(),
+            block: 256,
+            group: 32,
+        };
+        let kind = TensorType::Q4K;
+        split_chunks(&Product { weights: weights.all(), kind, x, outputs, width, rows }, 132)
+    };
+    // 32 tiles of 4 and of 14 chunks, 224 tiles, 256 tiles.
+    assert_eq!(chunks(4096, 4096, 32), Some(1));
+    assert_eq!(chunks(4096, 14336, 32), Some(4));
+    assert_eq!(chunks(28672, 4096, 32), None);
+    assert_eq!(chunks(4096, 4096, 512), None);
 }
 
 /// The largest sums of digits there are: every product of a byte at its limit.
