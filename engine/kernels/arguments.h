@@ -32,8 +32,15 @@ struct ProductArguments {
     Span<const i8> digits;     // as QuantiseArguments
     Span<const float> scales;
     Span<const float> sums;
-    Span<float> out;           // [rows][outputs]
-    u32 outputs, width, rows, unused;
+    Span<float> out;           // [rows][outputs], or [chunks][rows][outputs]
+    u32 outputs, width, rows;
+    u32 chunks;                // product_tiles: 0, or chunks of one block of threads
+};
+
+struct ChunkSumsArguments {
+    Span<const float> chunks;  // [chunks][values]
+    Span<float> out;           // [values]
+    u64 values, chunk_count;
 };
 
 struct ProductFloatArguments {

@@ -9,3 +9,5 @@
 #include "attention_chunks.hip"
 #include "attention_combine.hip"
 #include "attention_tiles.hip"
+#include "product_tiles.hip"
+#include "chunk_sums.hip"

@@ -36,7 +36,7 @@ struct Arguments {
     outputs: u32,
     width: u32,
     rows: u32,
-    unused: u32,
+    chunks: u32,
 }
 
 /// Inputs of [`Kernels::product`].
@@ -54,6 +54,23 @@ pub struct Product<'a> {
     pub width: u32,
     /// Rows of activations.
     pub rows: u32,
+}
+
+/// What one block of threads computes of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    /// Outputs.
+    pub(super) outputs: u64,
+    /// Rows of activations.
+    pub(super) rows: u64,
+    /// Chunks that a block of threads stores one by one, if it does not take all.
+    pub(super) chunks: Option<u32>,
+}
+
+/// Chunks of CONTRACT.md section 6 in a row.
+pub(super) fn chunk_count(kind: TensorType, width: u32) -> u64 {
+    let values = if activation_block(kind) == Some(32) { 8 * 32 } else { 4 * 256 };
+    u64::from(width).div_ceil(values)
 }
 
 /// Values that share a sum in products with a type (CONTRACT.md section 5, step 4).
@@ -78,11 +95,20 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
+    load_named(device, activations, &NAMES)
+}
+
+/// Finds the kernels of a table like [`NAMES`].
+pub(super) fn load_named(
+    device: &Device,
+    activations: Activations,
+    names: &[(TensorType, [&'static str; 3])],
+) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
     let find = |(kind, names): &(TensorType, [&'static str; 3])| {
         let name = names[activations.digit_count() - 1];
         Ok((*kind, device.kernel::<Arguments>(name)?))
     };
-    NAMES.iter().map(find).collect()
+    names.iter().map(find).collect()
 }
 
 impl Kernels {
@@ -91,24 +117,42 @@ impl Kernels {
     /// # Errors
     /// [`DeviceError`] when a view is too short for the shape.
     pub fn product(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
+        let run = Run { outputs: OUTPUT_RUN, rows: ROW_RUN, chunks: None };
+        self.launch_product(of_type(&self.product, input.kind), input, out, run)
+    }
+
+    /// Launches a kernel that computes a product and takes `ProductArguments`.
+    pub(super) fn launch_product(
+        &self,
+        kernel: &Kernel,
+        input: Product<'_>,
+        out: View<'_, f32>,
+        run: Run,
+    ) -> Result<(), DeviceError> {
         let Product { weights, kind, x, outputs, width, rows } = input;
-        let kernel = of_type(&self.product, kind);
         check_layout(kernel, kind, x, width)?;
         let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
         let count = u64::from(rows) * u64::from(width);
         let digits = count * self.activations.digit_count() as u64;
+        // Sums stored, and blocks of threads for one tile.
+        let (chunks, parts) = run.chunks.map_or((1, 1), |each| {
+            let chunks = chunk_count(kind, width);
+            (chunks, chunks.div_ceil(u64::from(each.max(1))))
+        });
         let accesses = [
             Access::read("weights", weights, u64::from(outputs) * row_bytes),
             Access::read("digits", x.digits, digits),
             Access::read("scales", x.scales, count / u64::from(x.block)),
             Access::read("sums", x.sums, count / u64::from(x.group)),
-            Access::write("out", out, u64::from(rows) * u64::from(outputs)),
+            Access::write("out", out, u64::from(rows) * u64::from(outputs) * chunks),
         ];
         let [weights, digits, scales, sums, out] =
             [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());
+        let chunks = run.chunks.map_or(0, |each| each.max(1));
         let arguments =
-            Arguments { weights, digits, scales, sums, out, outputs, width, rows, unused: 0 };
-        let (x, y) = (u64::from(outputs).div_ceil(OUTPUT_RUN), u64::from(rows).div_ceil(ROW_RUN));
+            Arguments { weights, digits, scales, sums, out, outputs, width, rows, chunks };
+        let x = u64::from(outputs).div_ceil(run.outputs);
+        let y = u64::from(rows).div_ceil(run.rows) * parts;
         self.device.launch(kernel, grid(kernel, x, y)?, &accesses, &arguments)
     }
 }

@@ -7,18 +7,23 @@ mod attention_parts;
 #[cfg(test)]
 mod attention_tests;
 mod attention_tiles;
+mod chunk_sums;
 mod hash_rows;
 mod norm_quantise;
+mod product_tiles;
 mod product_wave;
 mod rope_kv_write;
 mod swiglu_quantise;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tiles_tests;
 
 pub use attention_chunks::{Chunks, chunks_count};
 pub use attention_combine::AttentionCombine;
 pub use hash_rows::{HashTensor, RowDigest};
 pub use norm_quantise::{Branch, NormQuantise};
+pub use product_tiles::{split_chunks, split_values};
 pub use product_wave::{ProductWave, WaveMatrix};
 pub use rope_kv_write::{RopeKvWrite, Rotated};
 pub use swiglu_quantise::SwigluQuantise;
@@ -37,8 +42,10 @@ use attention_parts::AttentionKernels;
 #[derive(Debug)]
 pub(super) struct Tuned {
     attention: AttentionKernels,
+    chunk_sums: Kernel,
     hash_rows: Kernel,
     norm_quantise: Kernel,
+    product_tiles: Vec<(TensorType, Kernel)>,
     product_wave: Vec<(TensorType, Kernel)>,
     swiglu_quantise: Kernel,
 }
@@ -51,8 +58,10 @@ impl Tuned {
     ) -> Result<Self, DeviceError> {
         Ok(Self {
             attention: AttentionKernels::load(device, kv)?,
+            chunk_sums: chunk_sums::load(device)?,
             hash_rows: hash_rows::load(device)?,
             norm_quantise: norm_quantise::load(device)?,
+            product_tiles: product_tiles::load(device, activations)?,
             product_wave: product_wave::load(device, activations)?,
             swiglu_quantise: swiglu_quantise::load(device)?,
         })

@@ -1,0 +1,391 @@
+// What a block of threads does in a step of product_tiles: copies, operands, floats of the weights,
+// the sums of a subtile.
+#pragma once
+#include "../arguments.h"
+#include "tile_formats.h"
+
+#define TILES_OUTPUTS 128u
+#define TILES_SUBTILES 4u
+#define TILES_STEP 256u
+// Chunks of 16 bytes in one step of one row of digits, and of one subtile.
+#define TILES_ROW_CHUNKS 16u
+#define TILES_CHUNKS (TILE_COLUMNS * TILES_ROW_CHUNKS)
+#define TILES_RING 3u
+// Tiles above each other in a wave, and rows of the operands in one lane.
+#define TILES_HIGH (TILES_OUTPUTS / TILE_ROWS / BLOCK_WAVES)
+#define TILES_LANE_ROWS (TILE_WORDS / 2)
+// Sums begin at 1.5 * 2^23 as an integer: while they stay within 2^22 of it, and 256 products of
+// bytes do, the bits of the integer are those of the float 1.5 * 2^23 + sum.
+#define TILES_ZERO 0x4b400000
+
+/// The quarter of a tile's k in this lane. Which k a word stands for is ours to choose, if it is
+/// the same in both operands: here the words of a lane lie together in memory.
+INLINE u32 tiles_quarter() { return tile_a_k(0) * TILE_WORDS / 16; }
+
+/// Where chunk `chunk` of a row lies among the row's. Lanes that read at the same time are in two
+/// rows beside each other, with the chunks of a piece, or in four with one pair of chunks: they
+/// find them in different banks.
+INLINE u32 tiles_place(u32 row, u32 chunk) {
+    return row * TILES_ROW_CHUNKS + (chunk ^ row % 2 * 6 ^ (row & 2));
+}
+
+INLINE void tiles_clear(TileSums& sums) {
+    UNROLL
+    for (u32 i = 0; i < TILE_SUMS; ++i) sums.sums[i] = TILES_ZERO;
+}
+/// f(sum), exact: magnitudes are at most 2^22.
+INLINE float tiles_float(i32 sum) { return from_bits((u32)sum) - from_bits(TILES_ZERO); }
+
+/// What one block of threads knows of its place. It takes the steps from `first_step` to `steps`.
+struct TilesPlace {
+    u32 first_output, first_row, blocks, first_step, steps, subtiles;
+};
+
+/// Steps of one chunk.
+template <typename Format>
+INLINE u32 tiles_chunk_steps() {
+    return Format::CHUNK_BLOCKS * Format::VALUES / TILES_STEP;
+}
+
+/// The operands of a wave in one step: sixteen tiles' worth of k in registers.
+template <u32 PLANES>
+struct TilesOperands {
+    TileWords tiles[PLANES][TILES_HIGH][TILES_STEP / TILE_K];
+};
+
+/// The weight rows of a lane.
+struct TilesRows {
+    const u8* rows[TILES_HIGH][TILES_LANE_ROWS];
+};
+
+template <typename Format>
+INLINE const u8* tiles_weights(const ProductArguments& a, const TilesPlace& place, u32 local) {
+    const u64 bytes = (u64)place.blocks * Format::BYTES;
+    const u32 output = place.first_output + local;
+    return a.weights.at((output < a.outputs ? output : a.outputs - 1) * bytes, bytes);
+}
+
+/// Starts the copies of the digits of one step and subtile, and of the sums of a K format.
+template <typename Format, u32 DIGITS>
+INLINE void tiles_copy(const ProductArguments& a, const TilesPlace& place, u32 step, u32 subtile,
+                       Word4* digits, Word4* sums) {
+    const u32 first = place.first_row + subtile * TILE_COLUMNS;
+    const u32 local = THREAD_X / TILES_ROW_CHUNKS, chunk = THREAD_X % TILES_ROW_CHUNKS;
+    const u64 row = first + local < a.rows ? first + local : a.rows - 1;
+    const u32 k = step * TILES_STEP + chunk * 16;
+    if (step < place.steps && k < a.width) {
+        UNROLL
+        for (u32 digit = 0; digit < DIGITS; ++digit) {
+            copy16(digits + digit * TILES_CHUNKS + tiles_place(local, chunk),
+                   a.digits.at((row * DIGITS + digit) * a.width + k, 16));
+        }
+    }
+    if constexpr (Format::HAS_MIN && Format::INTEGER_MINS) {
+        constexpr u32 GROUPS = Format::VALUES / Format::GROUP, PIECES = GROUPS / 4;
+        if (step < place.steps && THREAD_X < TILE_COLUMNS * PIECES) {
+            const u32 column = first + THREAD_X / PIECES;
+            const u64 from = column < a.rows ? column : a.rows - 1;
+            copy16(sums + THREAD_X, a.sums.at((from * place.blocks + step) * GROUPS +
+                                                  THREAD_X % PIECES * 4, 4));
+        }
+    }
+    copies_commit();
+}
+
+template <typename Format>
+INLINE TilesRows tiles_rows(const ProductArguments& a, const TilesPlace& place) {
+    TilesRows out;
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+            const u32 local = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_a_row(r);
+            out.rows[high][r] = tiles_weights<Format>(a, place, local);
+        }
+    }
+    return out;
+}
+
+/// What a lane has loaded of the weights of a step of a K format.
+template <typename Format>
+struct TilesRaw {
+    u32 words[TILES_HIGH][TILES_LANE_ROWS][Tiled<Format>::RAW];
+};
+
+/// Starts the loads of a step's weights. Blocks of 32 values are not loaded ahead.
+template <typename Format>
+INLINE void tiles_load(const TilesRows& rows, u32 step, TilesRaw<Format>& raw) {
+    if constexpr (Format::VALUES != 32) {
+        UNROLL
+        for (u32 high = 0; high < TILES_HIGH; ++high) {
+            UNROLL
+            for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+                const u8* block = rows.rows[high][r] + (u64)step * Format::BYTES;
+                Tiled<Format>::load(block, tiles_quarter(), raw.words[high][r]);
+            }
+        }
+    }
+}
+
+/// One 256-value block of every row of the wave as operands.
+template <typename Format>
+INLINE void tiles_operands_large(const TilesRows& rows, u32 step, const TilesRaw<Format>& raw,
+                                 TilesOperands<Tiled<Format>::PLANES>& out) {
+    typedef Tiled<Format> Tile;
+    const u32 quarter = tiles_quarter();
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+            const u32* words = raw.words[high][r];
+            const u32 odd = (u32)((u64)rows.rows[high][r] + (u64)step * Format::BYTES) & 2u;
+            const Word4 scales = Tile::scales(words, odd);
+            UNROLL
+            for (u32 piece = 0; piece < 4; ++piece) {
+                const Word4 values = Tile::values(words, odd, piece, quarter);
+                // Which word has the scale depends on the piece only.
+                const u32 first = Tile::part(piece, 0) * 16 / Format::GROUP;
+                const u32 group = Tile::part(piece, quarter) * 16 / Format::GROUP;
+                const i32 scale = (i8)(scales.words[first / 4] >> group % 4 * 8);
+                UNROLL
+                for (u32 word = 0; word < 4; ++word) {
+                    const u32 k = piece * 2 + word / 2, to = word % 2 * TILES_LANE_ROWS + r;
+                    const Planes planes = scaled_planes(values.words[word], scale, Tile::OFFSET);
+                    out.tiles[0][high][k].words[to] = planes.low;
+                    if constexpr (Tile::PLANES == 2) {
+                        out.tiles[1][high][k].words[to] = planes.high;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same of up to eight blocks of 32 values.
+template <typename Format>
+INLINE void tiles_operands_small(const TilesRows& rows, u32 step, u32 count,
+                                 TilesOperands<1>& out) {
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
+            const u8* blocks = rows.rows[high][r] + (u64)step * 8 * Format::BYTES;
+            UNROLL
+            for (u32 k = 0; k < 8; ++k) {
+                Word2 words = {};
+                if (k < count) {
+                    words = Tiled<Format>::weights(blocks + k * Format::BYTES, tiles_quarter());
+                }
+                UNROLL
+                for (u32 half = 0; half < 2; ++half) {
+                    out.tiles[0][high][k].words[half * TILES_LANE_ROWS + r] = words.words[half];
+                }
+            }
+        }
+    }
+}
+
+template <typename Format>
+INLINE void tiles_operands(const TilesRows& rows, u32 step, u32 count,
+                           const TilesRaw<Format>& raw,
+                           TilesOperands<Tiled<Format>::PLANES>& out) {
+    if constexpr (Format::VALUES == 32) {
+        tiles_operands_small<Format>(rows, step, count, out);
+    } else {
+        tiles_operands_large<Format>(rows, step, raw, out);
+    }
+}
+
+/// Where the floats of a step's weights are: of each output d, dmin and mins, or eight d and m.
+template <typename Format>
+struct TilesFactors {
+    static constexpr bool SMALL = Format::VALUES == 32;
+    static constexpr u32 D = SMALL ? 8 : 1;
+    static constexpr u32 MINS = !Format::HAS_MIN ? 0 : SMALL ? 8 : Format::VALUES / Format::GROUP;
+    static constexpr u32 DMIN = Format::HAS_MIN && !SMALL ? 1 : 0;
+    static constexpr u32 ALL = TILES_OUTPUTS * (D + DMIN + MINS);
+    // mins first, whose rows are read in fours.
+    INLINE_STATIC u32 mins(u32 output) { return output * MINS; }
+    INLINE_STATIC u32 d(u32 output) { return TILES_OUTPUTS * MINS + output * D; }
+    INLINE_STATIC u32 dmin(u32 output) { return TILES_OUTPUTS * (MINS + D) + output; }
+};
+
+/// Two threads an output write them.
+template <typename Format>
+INLINE void tiles_factors(const ProductArguments& a, const TilesPlace& place, u32 step,
+                          float* factors) {
+    typedef TilesFactors<Format> At;
+    const u32 output = THREAD_X / 2, half = THREAD_X % 2;
+    const u8* row = tiles_weights<Format>(a, place, output);
+    if constexpr (At::SMALL) {
+        UNROLL
+        for (u32 i = half * 4; i < half * 4 + 4; ++i) {
+            const u32 block = step * 8 + i;
+            if (block < place.blocks) {
+                const u8* at = row + (u64)block * Format::BYTES;
+                factors[At::d(output) + i] = load_half(at);
+                if constexpr (Format::HAS_MIN) factors[At::mins(output) + i] = load_half(at + 2);
+            }
+        }
+    } else {
+        const u8* at = row + (u64)step * Format::BYTES;
+        if (half == 0) factors[At::d(output)] = load_half(at + Tiled<Format>::D);
+        if constexpr (Format::HAS_MIN) {
+            if (half == 1) factors[At::dmin(output)] = load_half(at + Tiled<Format>::DMIN);
+            const Word4 mins = Tiled<Format>::mins(at);
+            UNROLL
+            for (u32 i = 0; i < At::MINS / 2; ++i) {
+                // Both are there, so that no index depends on the thread.
+                const u32 first = mins.words[i / 4], second = mins.words[At::MINS / 8 + i / 4];
+                const u32 min = (half == 0 ? first : second) >> i % 4 * 8 & 255;
+                factors[At::mins(output) + half * (At::MINS / 2) + i] = to_f32((i32)min);
+            }
+        }
+    }
+}
+
+/// T of section 6 over a 256-value block, for the sums of one subtile.
+template <typename Format, u32 DIGITS>
+INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
+                       float (&t)[TILES_HIGH][TILE_SUMS]) {
+    typedef Tiled<Format> Tile;
+    const u32 quarter = tiles_quarter();
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 i = 0; i < TILE_SUMS; ++i) t[high][i] = 0.0f;
+    }
+    float power = 1.0f;
+    ROLLED
+    for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
+        TileSums sums[Tile::PLANES][TILES_HIGH];
+        UNROLL
+        for (auto& plane : sums) {
+            UNROLL
+            for (TileSums& tile : plane) tiles_clear(tile);
+        }
+        UNROLL
+        for (u32 piece = 0; piece < 4; ++piece) {
+            Word4 chunks[TILES_LANE_ROWS];
+            UNROLL
+            for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
+                const u32 column = tile_b_column(c * 2);
+                const u32 place = tiles_place(column, Tile::part(piece, quarter));
+                chunks[c] = digits[digit * TILES_CHUNKS + place];
+            }
+            UNROLL
+            for (u32 k = 0; k < 2; ++k) {
+                TileWords b;
+                UNROLL
+                for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
+                    b.words[c * 2] = chunks[c].words[k * 2];
+                    b.words[c * 2 + 1] = chunks[c].words[k * 2 + 1];
+                }
+                UNROLL
+                for (u32 plane = 0; plane < Tile::PLANES; ++plane) {
+                    UNROLL
+                    for (u32 high = 0; high < TILES_HIGH; ++high) {
+                        const TileWords& tile = operands.tiles[plane][high][piece * 2 + k];
+                        tile_multiply(sums[plane][high], tile, b);
+                    }
+                }
+            }
+        }
+        UNROLL
+        for (u32 high = 0; high < TILES_HIGH; ++high) {
+            UNROLL
+            for (u32 i = 0; i < TILE_SUMS; ++i) {
+                float sum = tiles_float(sums[0][high].sums[i]);
+                if constexpr (Tile::PLANES == 2) {
+                    // Rounds once, as the conversion of the whole sum does.
+                    sum = fma32(tiles_float(sums[1][high].sums[i]), 256.0f, sum);
+                }
+                if constexpr (Tile::NEGATED) sum = 0.0f - sum;
+                t[high][i] = fma32(sum, power, t[high][i]);
+            }
+        }
+    }
+}
+
+/// One block of a K format joins the chunk.
+template <typename Format, u32 DIGITS>
+INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
+                        const Word4* sums, const float* factors, const float (&scales)[TILE_SUMS],
+                        float (&chunk)[TILES_HIGH][TILE_SUMS]) {
+    typedef TilesFactors<Format> At;
+    float t[TILES_HIGH][TILE_SUMS];
+    tiles_meet<Format, DIGITS>(operands, digits, t);
+    UNROLL
+    for (u32 high = 0; high < TILES_HIGH; ++high) {
+        UNROLL
+        for (u32 i = 0; i < TILE_SUMS; ++i) {
+            const u32 output = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_sum_row(i);
+            float& sum = chunk[high][i];
+            sum = fma32(factors[At::d(output)] * scales[i], t[high][i], sum);
+            if constexpr (Format::HAS_MIN) {
+                float n = 0.0f;
+                UNROLL
+                for (u32 piece = 0; piece < At::MINS / 4; ++piece) {
+                    const Word4 m = load16(factors + At::mins(output) + piece * 4);
+                    const Word4 u = sums[tile_sum_column(i) * (At::MINS / 4) + piece];
+                    UNROLL
+                    for (u32 g = 0; g < 4; ++g) {
+                        n = fma32(from_bits(m.words[g]), from_bits(u.words[g]), n);
+                    }
+                }
+                sum = fma32(-factors[At::dmin(output)], n, sum);
+            }
+        }
+    }
+}
+
+/// One chunk of blocks of 32 values as a sum. `rows` has eight scales of each row of the
+/// subtile, then eight sums of each.
+template <typename Format, u32 DIGITS>
+INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, const float* rows,
+                        const float* factors, u32 count, float (&chunk)[TILES_HIGH][TILE_SUMS]) {
+    typedef TilesFactors<Format> At;
+    const u32 quarter = tiles_quarter();
+    UNROLL
+    for (u32 k = 0; k < 8; ++k) {
+        if (k >= count) break;
+        float t[TILES_HIGH][TILE_SUMS] = {};
+        float power = 1.0f;
+        ROLLED
+        for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
+            TileWords b;
+            UNROLL
+            for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
+                const u32 column = tile_b_column(c * 2), at = k * 2 + quarter / 2;
+                const Word4* from = digits + digit * TILES_CHUNKS + tiles_place(column, at);
+                const Word2 pair = load8(from->words + quarter % 2 * 2);
+                b.words[c * 2] = pair.words[0];
+                b.words[c * 2 + 1] = pair.words[1];
+            }
+            UNROLL
+            for (u32 high = 0; high < TILES_HIGH; ++high) {
+                TileSums sums;
+                tiles_clear(sums);
+                tile_multiply(sums, operands.tiles[0][high][k], b);
+                UNROLL
+                for (u32 i = 0; i < TILE_SUMS; ++i) {
+                    t[high][i] = fma32(tiles_float(sums.sums[i]), power, t[high][i]);
+                }
+            }
+        }
+        UNROLL
+        for (u32 high = 0; high < TILES_HIGH; ++high) {
+            UNROLL
+            for (u32 i = 0; i < TILE_SUMS; ++i) {
+                const u32 output = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_sum_row(i);
+                const u32 column = tile_sum_column(i);
+                float& sum = chunk[high][i];
+                sum = fma32(factors[At::d(output) + k] * rows[column * 8 + k], t[high][i], sum);
+                if constexpr (Format::HAS_MIN) {
+                    const float u = rows[(TILE_COLUMNS + column) * 8 + k];
+                    sum = fma32(factors[At::mins(output) + k], u, sum);
+                }
+            }
+        }
+    }
+}

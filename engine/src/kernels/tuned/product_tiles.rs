@@ -1,0 +1,100 @@
+//! `product_tiles`: what `product` computes, for many rows, on the integer matrix cores.
+
+use super::chunk_sums::ChunkSums;
+use crate::device::{Device, DeviceError, Kernel, View};
+use crate::gguf::TensorType;
+use crate::kernels::product::{Run, chunk_count, load_named};
+use crate::kernels::{Kernels, Product, of_type};
+use crate::options::Activations;
+
+/// Outputs and rows of one block of threads; `TILES_OUTPUTS`, and `TILES_SUBTILES` times
+/// `TILE_COLUMNS`, in `product_tiles.hip`.
+const RUN: Run = Run { outputs: 128, rows: 64, chunks: None };
+
+macro_rules! names {
+    ($suffix:literal) => {
+        [
+            concat!("product_tiles_", $suffix, "_i8"),
+            concat!("product_tiles_", $suffix, "_i16"),
+            concat!("product_tiles_", $suffix, "_i24"),
+        ]
+    };
+}
+
+/// Type, then the kernels for one, two and three digits.
+const NAMES: [(TensorType, [&str; 3]); 10] = [
+    (TensorType::Q4_0, names!("q4_0")),
+    (TensorType::Q4_1, names!("q4_1")),
+    (TensorType::Q5_0, names!("q5_0")),
+    (TensorType::Q5_1, names!("q5_1")),
+    (TensorType::Q8_0, names!("q8_0")),
+    (TensorType::Q2K, names!("q2_k")),
+    (TensorType::Q3K, names!("q3_k")),
+    (TensorType::Q4K, names!("q4_k")),
+    (TensorType::Q5K, names!("q5_k")),
+    (TensorType::Q6K, names!("q6_k")),
+];
+
+pub(super) fn load(
+    device: &Device,
+    activations: Activations,
+) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
+    load_named(device, activations, &NAMES)
+}
+
+/// Values of the workspace of [`Kernels::product_tiles_split`].
+pub fn split_values(input: &Product<'_>) -> u64 {
+    let values = u64::from(input.rows) * u64::from(input.outputs);
+    chunk_count(input.kind, input.width) * values
+}
+
+/// Chunks of one block of threads, so that a device is in use for the shortest time, or `None`
+/// where that is without a split.
+pub fn split_chunks(input: &Product<'_>, multiprocessors: u32) -> Option<u32> {
+    let tiles = u64::from(input.outputs).div_ceil(RUN.outputs);
+    let tiles = tiles * u64::from(input.rows).div_ceil(RUN.rows);
+    let chunks = chunk_count(input.kind, input.width);
+    // In chunks that follow each other. Storing chunks and adding them up counts as one more.
+    let time = |each: u64| {
+        let parts = chunks.div_ceil(each);
+        (tiles * parts).div_ceil(u64::from(multiprocessors.max(1))) * each + u64::from(parts > 1)
+    };
+    let each = (1..=chunks).rev().min_by_key(|each| time(*each))?;
+    (each < chunks).then(|| u32::try_from(each).unwrap_or(u32::MAX))
+}
+
+impl Kernels {
+    /// `out[rows][outputs]`, the bits of [`Kernels::product`]. Only on devices whose waves have
+    /// more than one lane.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    pub fn product_tiles(&self, input: Product<'_>, out: View<'_, f32>) -> Result<(), DeviceError> {
+        self.launch_product(of_type(&self.tuned().product_tiles, input.kind), input, out, RUN)
+    }
+
+    /// The same, with the chunks of a row spread over blocks of threads, `chunks` each: for few
+    /// rows, which do not fill a device otherwise ([`split_chunks`]). `workspace` has
+    /// [`split_values`].
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    pub fn product_tiles_split(
+        &self,
+        input: Product<'_>,
+        chunks: u32,
+        workspace: View<'_, f32>,
+        out: View<'_, f32>,
+    ) -> Result<(), DeviceError> {
+        let run = Run { chunks: Some(chunks), ..RUN };
+        self.launch_product(
+            of_type(&self.tuned().product_tiles, input.kind),
+            input,
+            workspace,
+            run,
+        )?;
+        let values = u64::from(input.rows) * u64::from(input.outputs);
+        let chunk_count = chunk_count(input.kind, input.width);
+        self.chunk_sums(ChunkSums { chunks: workspace, values, chunk_count }, out)
+    }
+}
