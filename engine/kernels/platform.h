@@ -26,11 +26,15 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 // Threads of every block, the same on all devices.
 #define BLOCK_THREADS 256u
 
-// Before a loop over an array that has to stay in registers.
-#if defined(__clang__) || defined(__CUDACC_RTC__) || defined(__CUDACC__)
+// Before a loop over an array that has to stay in registers; twice; not at all.
+#if defined(__HIP__) || defined(__CUDACC_RTC__) || defined(__CUDACC__)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_2 _Pragma("unroll 2")
+#define ROLL _Pragma("unroll 1")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL
+#define UNROLL_2
+#define ROLL
 #endif
 
 #if defined(__HIP__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)

@@ -282,9 +282,9 @@ INLINE void attention_chunks(const AttentionChunksArguments<Element>& a BLOCK_PA
     }
 }
 
-KERNEL_TOGETHER(attention_chunks_f32, AttentionChunksArguments<float>, 4) {
+KERNEL_DENSE(4, attention_chunks_f32, AttentionChunksArguments<float>) {
     attention_chunks(a BLOCK_ARGUMENTS);
 }
-KERNEL_TOGETHER(attention_chunks_f16, AttentionChunksArguments<u16>, 4) {
+KERNEL_DENSE(4, attention_chunks_f16, AttentionChunksArguments<u16>) {
     attention_chunks(a BLOCK_ARGUMENTS);
 }

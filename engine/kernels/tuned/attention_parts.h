@@ -2,24 +2,6 @@
 #pragma once
 #include "../lanes.h"
 
-#if defined(LOCKSTEP_GPU)
-#define UNROLL _Pragma("unroll")
-#define UNROLL_2 _Pragma("unroll 2")
-#define ROLL _Pragma("unroll 1")
-#else
-#define UNROLL
-#define UNROLL_2
-#define ROLL
-#endif
-
-// A kernel of which so many blocks are to share a multiprocessor; clang decides for itself.
-#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
-#define KERNEL_TOGETHER(name, Args, blocks) \
-    extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, blocks) name(const Args a)
-#else
-#define KERNEL_TOGETHER(name, Args, blocks) KERNEL(name, Args)
-#endif
-
 // Positions in a chunk, and in a tile of keys.
 #define CHUNK_KEYS 64u
 

@@ -273,7 +273,7 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
 }
 
 #define ATTENTION_TILES(head, suffix, Element)                                              \
-    KERNEL_TOGETHER(attention_tiles_##head##_##suffix, AttentionTilesArguments<Element>, 2) { \
+    KERNEL_DENSE(2, attention_tiles_##head##_##suffix, AttentionTilesArguments<Element>) {    \
         attention_tiles<head>(a BLOCK_ARGUMENTS);                                           \
     }
 ATTENTION_TILES(64, f32, float)

@@ -287,7 +287,7 @@ struct BlockScales<Q2_K> : ScalesOfBlock<80> {
         UNROLL
         for (u32 g = 0; g < 16; ++g) {
             const u32 word = load4(block + g / 4 * 4);
-            n = fma32(to_f32((i32)(word >> g % 4 * 8 + 4 & 15)), u[g], n);
+            n = fma32(to_f32((i32)(word >> (g % 4 * 8 + 4) & 15)), u[g], n);
         }
         return n;
     }

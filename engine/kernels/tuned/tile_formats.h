@@ -8,15 +8,6 @@
 #include "../formats.h"
 #include "../lanes.h"
 
-// Arrays stay in registers only where every index is known.
-#if defined(LOCKSTEP_GPU)
-#define UNROLL _Pragma("unroll")
-#define ROLLED _Pragma("unroll 1")
-#else
-#define UNROLL
-#define ROLLED
-#endif
-
 /// Loads COUNT words from an address that is a multiple of ALIGNMENT, one more where that is 2, and
 /// does nothing that waits for them. Not a byte behind the COUNT words is read; what is read in
 /// front of an address that is no multiple of four is there, as buffers start at one.

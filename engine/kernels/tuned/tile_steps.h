@@ -256,7 +256,7 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
         for (u32 i = 0; i < TILE_SUMS; ++i) t[high][i] = 0.0f;
     }
     float power = 1.0f;
-    ROLLED
+    ROLL
     for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
         TileSums sums[Tile::PLANES][TILES_HIGH];
         UNROLL
@@ -351,7 +351,7 @@ INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, c
         if (k >= count) break;
         float t[TILES_HIGH][TILE_SUMS] = {};
         float power = 1.0f;
-        ROLLED
+        ROLL
         for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
             TileWords b;
             UNROLL

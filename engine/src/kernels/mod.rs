@@ -113,6 +113,11 @@ impl Kernels {
         &self.device
     }
 
+    /// Multiprocessors of the device.
+    pub fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
     /// Digits of an activation in the products of this set.
     pub fn activations(&self) -> Activations {
         self.activations

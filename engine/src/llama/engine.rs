@@ -64,8 +64,8 @@ impl Engine {
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
         let weights = Weights::load(file, &config, &device)?;
         let ubatch = options.ubatch.min(options.context_tokens);
-        let digit_count = options.activations.digit_count();
-        let workspace = Workspace::allocate(&device, &config, &weights, digit_count, ubatch)?;
+        let sizes = (ubatch, options.context_tokens);
+        let workspace = Workspace::allocate(&kernels, &config, &weights, sizes)?;
         let cache = Cache::allocate(&device, &config, options.kv, options.context_tokens)?;
         let factors = weights.rope_factors.as_deref();
         let tables = Rotary::new(&config, factors).tables(options.context_tokens);

@@ -208,28 +208,34 @@ impl Engine {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let space = &self.workspace;
         let (keys, values) = self.cache.layer(index);
-        let (heads, kv_heads) = (size(self.config.heads), size(self.config.kv_heads));
+        let kv_heads = size(self.config.kv_heads);
         let (head_size, context) = (size(self.config.head_size), self.cache.positions);
         let (rows, position) = (pass.rows, self.position_of(pass));
         let (k, v) = (space.k_rope.all(), space.v.all());
         let input = KvWrite { k, v, kv_heads, head_size, rows, position, context };
         self.kernels.kv_write::<E>(input, keys.all(), values.all())?;
-        let input = Attention::<E> {
-            q: space.q_rope.all(),
+        self.kernels.attention(self.attention_of::<E>(pass, index), space.attn_out.all())
+    }
+
+    /// What attention reads in one layer.
+    pub(super) fn attention_of<E: Pod>(&self, pass: Pass, index: usize) -> Attention<'_, E> {
+        let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
+        let (keys, values) = self.cache.layer(index);
+        Attention {
+            q: self.workspace.q_rope.all(),
             keys: keys.all(),
             values: values.all(),
-            heads,
-            kv_heads,
-            head_size,
-            rows,
-            position,
-            context,
-        };
-        self.kernels.attention(input, space.attn_out.all())
+            heads: size(self.config.heads),
+            kv_heads: size(self.config.kv_heads),
+            head_size: size(self.config.head_size),
+            rows: pass.rows,
+            position: self.position_of(pass),
+            context: self.cache.positions,
+        }
     }
 
     /// The position on the device, which `pass` has written there.
-    fn position_of(&self, pass: Pass) -> Position<'_> {
+    pub(super) fn position_of(&self, pass: Pass) -> Position<'_> {
         Position { first: self.workspace.position.all(), largest: pass.first_position }
     }
 

@@ -9,15 +9,16 @@ use super::workspace::FixedBuffers;
 use crate::device::{Buffer, DeviceError, Graph, View};
 use crate::error::Error;
 use crate::kernels::{
-    Branch, NormQuantise, Product, ProductFloat, ProductWave, Quantise, SwigluQuantise,
-    WAVE_MATRICES, WaveMatrix,
+    Attention, AttentionCombine, Branch, Chunks, NormQuantise, Product, ProductFloat, ProductWave,
+    Quantise, RopeKvWrite, Rotated, SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks,
+    split_values,
 };
 use crate::options::KvType;
 use crate::taps::TapLevel;
 use bytemuck::Pod;
 
 /// Up to this many rows a launch that reads the weights once a row is the faster one.
-const WAVE_ROWS: u32 = 2;
+pub(super) const WAVE_ROWS: u32 = 2;
 
 /// A captured pass of one token, readout included.
 #[derive(Debug)]
@@ -75,17 +76,70 @@ impl Engine {
         see("q", &space.q)?;
         see("k", &space.k)?;
         see("v", &space.v)?;
-        self.rope(pass, &space.q, self.config.heads, &space.q_rope)?;
-        self.rope(pass, &space.k, self.config.kv_heads, &space.k_rope)?;
+        self.rotate::<E>(pass, index)?;
         see("q_rope", &space.q_rope)?;
         see("k_rope", &space.k_rope)?;
-        self.attend::<E>(pass, index)?;
         let output = [(&layer.attn_output, &space.wo)];
-        self.quantise_for(pass, &space.attn_out, &output, 0)?;
+        self.attend_into::<E>(pass, index, &output)?;
         see("attn_out", &space.attn_out)?;
         self.products_into(pass, &space.attn_out, &output)?;
         see("wo", &space.wo)?;
         Ok(())
+    }
+
+    /// Rotates queries and keys, and stores keys and values of the new positions.
+    fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+        let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
+        let (space, config) = (&self.workspace, &self.config);
+        let (keys, values) = self.cache.layer(index);
+        let input = RopeKvWrite {
+            q: space.q.all(),
+            k: space.k.all(),
+            v: space.v.all(),
+            cosine: self.cosine.all(),
+            sine: self.sine.all(),
+            heads: size(config.heads),
+            kv_heads: size(config.kv_heads),
+            head_size: size(config.head_size),
+            rotated: size(config.rope_dimensions),
+            rows: pass.rows,
+            position: self.position_of(pass),
+            context: self.cache.positions,
+        };
+        let (q_rope, k_rope) = (space.q_rope.all(), space.k_rope.all());
+        let out = Rotated::<E> { q_rope, k_rope, keys: keys.all(), values: values.all() };
+        self.kernels.rope_kv_write(input, out)
+    }
+
+    /// `attn_out`, and the same in fixed point in every layout that the matrices read.
+    fn attend_into<E: Pod>(
+        &self,
+        pass: Pass,
+        index: usize,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let space = &self.workspace;
+        let input = self.attention_of::<E>(pass, index);
+        let Attention { heads, head_size, rows, position, .. } = input;
+        let out = space.attn_out.all();
+        if rows > WAVE_ROWS {
+            if self.kernels.serves_attention_tiles(head_size) {
+                self.kernels.attention_tiles(input, out)?;
+            } else {
+                self.kernels.attention(input, out)?;
+            }
+            return self.quantise_for(pass, &space.attn_out, matrices, 0);
+        }
+        let chunks = Chunks {
+            maxima: space.chunk_maxima.all(),
+            totals: space.chunk_totals.all(),
+            sums: space.chunk_sums.all(),
+        };
+        self.kernels.attention_chunks(input, chunks)?;
+        let first = self.layouts(matrices).next().map(FixedBuffers::fixed_point);
+        let input = AttentionCombine { chunks, heads, head_size, rows, position };
+        self.kernels.attention_combine(input, out, first)?;
+        self.quantise_for(pass, &space.attn_out, matrices, 1)
     }
 
     /// To `down`, from the stream before it in `stream[1]`.
@@ -285,7 +339,14 @@ impl Engine {
             let (weights, x, rows) = (buffer.all(), fixed.fixed_point(), pass.rows);
             let (kind, outputs, width) = (*kind, *outputs, *width);
             let input = Product { weights, kind, x, outputs, width, rows };
-            self.kernels.product(input, out.all())?;
+            let workspace = self.workspace.split.all::<f32>();
+            let split = split_chunks(&input, self.kernels.multiprocessors());
+            match split.filter(|_| split_values(&input) <= workspace.count()) {
+                Some(chunks) => {
+                    self.kernels.product_tiles_split(input, chunks, workspace, out.all())?;
+                }
+                None => self.kernels.product_tiles(input, out.all())?,
+            }
         }
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! Device memory for one pass of at most `ubatch` tokens, allocated once.
 
 use super::Config;
+use super::tuned::WAVE_ROWS;
 use super::weights::{Matrix, Weights};
 use crate::device::{Buffer, Device, DeviceError};
-use crate::kernels::{FixedPoint, RowDigest, activation_block, activation_group};
+use crate::kernels::{
+    FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group,
+};
 use std::collections::BTreeSet;
 
 /// Fixed-point activations for one pair of block and group.
@@ -79,23 +82,62 @@ pub(super) struct Workspace {
     pub(super) fixed: Vec<FixedBuffers>,
     /// `[taps][ubatch]` records of 32 bytes, where digests are taken on the device.
     pub(super) digests: Buffer,
+    /// m, l and a of the chunks of a few rows, `[rows][heads][chunks]` and `[..][head_size]`.
+    pub(super) chunk_maxima: Buffer,
+    pub(super) chunk_totals: Buffer,
+    pub(super) chunk_sums: Buffer,
+    /// Chunks of products of a few rows, before they are added up.
+    pub(super) split: Buffer,
+}
+
+/// What is set aside for chunks of products; a product that needs more is not split.
+const SPLIT_VALUES_MAX: u64 = 16 << 20;
+
+/// What tuned kernels need beside the rows of a pass; empty where there are none.
+struct TunedSizes {
+    digests: u64,
+    parts: u64,
+    split: u64,
+}
+
+impl TunedSizes {
+    fn new(
+        config: &Config,
+        weights: &Weights,
+        kernels: &Kernels,
+        (ubatch, context): (usize, usize),
+    ) -> Self {
+        if !kernels.has_tuned() {
+            return Self { digests: 0, parts: 0, split: 0 };
+        }
+        let rows = u64::from(WAVE_ROWS) * config.heads as u64;
+        let chunks = context.div_ceil(KEY_TILE as usize) as u64 + 1;
+        let most = |matrix: &Matrix| {
+            u64::from(matrix.outputs) * u64::from(matrix.width).div_ceil(256) * ubatch as u64
+        };
+        Self {
+            // Fifteen taps a layer, the embedding, and the two of the readout.
+            digests: ((15 * config.layers + 1) * ubatch + 2) as u64,
+            parts: rows * chunks,
+            split: weights.matrices().map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
+        }
+    }
 }
 
 impl Workspace {
     pub(super) fn allocate(
-        device: &Device,
+        kernels: &Kernels,
         config: &Config,
         weights: &Weights,
-        digit_count: usize,
-        ubatch: usize,
+        (ubatch, context): (usize, usize),
     ) -> Result<Self, DeviceError> {
+        let (device, digit_count) = (kernels.device(), kernels.activations().digit_count());
         let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
         let rows =
             |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
         let (query, kv) = (heads * head_size, kv_heads * head_size);
         let widest = ubatch as u64 * hidden.max(feed_forward).max(query) as u64;
-        // Fifteen taps a layer, the embedding, and the two of the readout.
-        let digests = ((15 * config.layers + 1) * ubatch + 2) as u64;
+        let tuned = TunedSizes::new(config, weights, kernels, (ubatch, context));
         let layouts: BTreeSet<(u32, u32)> = weights.matrices().filter_map(layout_of).collect();
         let fixed = layouts
             .into_iter()
@@ -121,7 +163,11 @@ impl Workspace {
             hidden: device.allocate::<f32>("hidden", hidden as u64)?,
             logits: device.allocate::<f32>("logits", vocabulary as u64)?,
             fixed,
-            digests: device.allocate::<RowDigest>("digests", digests)?,
+            digests: device.allocate::<RowDigest>("digests", tuned.digests)?,
+            chunk_maxima: device.allocate::<f32>("chunks.maxima", tuned.parts)?,
+            chunk_totals: device.allocate::<f32>("chunks.totals", tuned.parts)?,
+            chunk_sums: device.allocate::<f32>("chunks.sums", tuned.parts * head_size as u64)?,
+            split: device.allocate::<f32>("split", tuned.split)?,
         })
     }
 }
