@@ -2,7 +2,8 @@
 // With attention_combine it replaces the plain kernel attention.
 // Grid: x = chunks in hand at once times KV heads times runs of eight of their heads, y = rows. A
 // block takes every stride-th chunk up to the row's position, so that a launch for a long context
-// costs nothing at its begin. It reads keys and values once for its heads. Keys lie in shared memory, and values in registers until keys are done.
+// costs nothing at its begin, and reads keys and values once for its heads. Keys lie in shared
+// memory; values stay in registers until keys are done.
 // Dot products in order of d, l and a in order of position, accumulators f32.
 #include "attention_parts.h"
 
