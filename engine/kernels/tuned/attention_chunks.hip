@@ -1,8 +1,9 @@
 // attention_chunks: steps 1 and 2 of CONTRACT.md section 10, every chunk of 64 positions by itself.
 // With attention_combine it replaces the plain kernel attention.
-// Grid: x = chunks of the largest position times KV heads times runs of eight of their heads,
-// y = rows; a block beyond the row's position ends at once. A block reads the chunk's keys and
-// values once for its heads. Keys lie in shared memory, and values in registers until keys are done.
+// Grid: x = chunks in hand at once times KV heads times runs of eight of their heads, y = rows. A
+// block takes every stride-th chunk up to the row's position, so that a launch for a long context
+// costs nothing at its begin, and reads keys and values once for its heads. Keys lie in shared
+// memory; values stay in registers until keys are done.
 // Dot products in order of d, l and a in order of position, accumulators f32.
 #include "attention_parts.h"
 
@@ -24,7 +25,7 @@ struct AttentionChunksArguments {
     Span<const u32> position;  // [1], of row 0
     u32 heads, kv_heads, head_size, rows, context, chunks;
     float scale;               // 1 / sqrt(head_size): one rounding each, the same on the host
-    u32 unused;
+    u32 stride;                // chunks that are in hand at once
 };
 
 /// One thread's share of a stage, on its way from memory.
@@ -237,6 +238,34 @@ INLINE void load_queries(const AttentionChunksArguments<Element>& a, const Atten
 }
 
 template <typename Element>
+INLINE void one_chunk(const AttentionChunksArguments<Element>& a, const AttentionPlace& place,
+                      float* queries, float* weights, float* stage) {
+    const bool whole = a.head_size <= STAGE_DIMENSIONS;
+    const u32 keys_run = (whole ? a.head_size : STAGE_DIMENSIONS) * CHUNK_KEYS;
+    const u32 values_run = (whole ? CHUNK_KEYS : CHUNK_KEYS / 2) * a.head_size;
+    typename KeysOf<Element>::Type keys;
+    StageShare<Element> values;
+    keys.load(a.keys.at(place.cache, keys_run), keys_run, stage);
+    values.load(a.values.at(place.cache, values_run), values_run);
+    load_queries(a, place, queries);
+    score_keys(a, place, keys, queries, weights, stage);
+    BARRIER();
+    values.store(stage, values_run);
+    weigh_keys(a, place, weights);
+    BARRIER();
+    const u32 lanes = BLOCK_THREADS / a.head_size;
+    if (place.heads <= lanes) {
+        sum_values<1>(a, place, weights, stage);
+    } else if (place.heads <= 2 * lanes) {
+        sum_values<2>(a, place, weights, stage);
+    } else if (place.heads <= 4 * lanes) {
+        sum_values<4>(a, place, weights, stage);
+    } else {
+        sum_values<8>(a, place, weights, stage);
+    }
+}
+
+template <typename Element>
 INLINE void attention_chunks(const AttentionChunksArguments<Element>& a BLOCK_PARAMETERS) {
     SHARED(float, stage, STAGE_VALUES);
     SHARED(float, queries, STAGE_HEADS * QUERY_VALUES);
@@ -246,39 +275,18 @@ INLINE void attention_chunks(const AttentionChunksArguments<Element>& a BLOCK_PA
     const u32 runs = (group + STAGE_HEADS - 1) / STAGE_HEADS;
     const u32 kv_head = BLOCK_X % a.kv_heads;
     const u32 head = BLOCK_X / a.kv_heads % runs * STAGE_HEADS;
-    const u32 chunk = BLOCK_X / a.kv_heads / runs;
     const u32 keys_count = a.position[0] + BLOCK_Y + 1;
-    const u32 start = chunk * CHUNK_KEYS;
-    if (start >= keys_count) return;
-    const u32 left = keys_count - start;
     AttentionPlace place;
-    place.cache = ((u64)kv_head * a.context + start) * a.head_size;
     place.output = (u64)BLOCK_Y * a.heads + kv_head * group + head;
-    place.chunk = chunk;
-    place.count = left < CHUNK_KEYS ? left : CHUNK_KEYS;
     place.heads = group - head < STAGE_HEADS ? group - head : STAGE_HEADS;
-    const bool whole = a.head_size <= STAGE_DIMENSIONS;
-    const u32 keys_run = (whole ? a.head_size : STAGE_DIMENSIONS) * CHUNK_KEYS;
-    const u32 values_run = (whole ? CHUNK_KEYS : CHUNK_KEYS / 2) * a.head_size;
-    typename KeysOf<Element>::Type keys;
-    StageShare<Element> values;
-    keys.load(a.keys.at(place.cache, keys_run), keys_run, &stage[0]);
-    values.load(a.values.at(place.cache, values_run), values_run);
-    load_queries(a, place, &queries[0]);
-    score_keys(a, place, keys, &queries[0], &weights[0], &stage[0]);
-    BARRIER();
-    values.store(&stage[0], values_run);
-    weigh_keys(a, place, &weights[0]);
-    BARRIER();
-    const u32 lanes = BLOCK_THREADS / a.head_size;
-    if (place.heads <= lanes) {
-        sum_values<1>(a, place, &weights[0], &stage[0]);
-    } else if (place.heads <= 2 * lanes) {
-        sum_values<2>(a, place, &weights[0], &stage[0]);
-    } else if (place.heads <= 4 * lanes) {
-        sum_values<4>(a, place, &weights[0], &stage[0]);
-    } else {
-        sum_values<8>(a, place, &weights[0], &stage[0]);
+    place.chunk = BLOCK_X / a.kv_heads / runs;
+    ROLL for (; place.chunk * CHUNK_KEYS < keys_count; place.chunk += a.stride) {
+        const u32 start = place.chunk * CHUNK_KEYS;
+        const u32 left = keys_count - start;
+        place.cache = ((u64)kv_head * a.context + start) * a.head_size;
+        place.count = left < CHUNK_KEYS ? left : CHUNK_KEYS;
+        one_chunk(a, place, &queries[0], &weights[0], &stage[0]);
+        BARRIER();
     }
 }
 

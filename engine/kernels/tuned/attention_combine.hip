@@ -33,8 +33,8 @@ struct AttentionCombineQuantiseArguments {
     u32 heads, head_size, rows, chunks;
 };
 
-/// Factors of `count` chunks for the heads of a block; `carried` has M before them, and gets M after
-/// them behind the heads. 32 lanes a head, each with neighbouring chunks.
+/// Factors of `count` chunks for the heads of a block; `carried` has M before them, and gets M
+/// after them behind the heads. 32 lanes a head, each with neighbouring chunks.
 INLINE void find_factors(const Span<const float>& maxima, u64 head, u32 heads, u32 chunks,
                          u32 first, u32 count, u32 stride, float* carried, u32* factors) {
     const u32 lane = THREAD_X % 32;
@@ -66,8 +66,8 @@ INLINE void find_factors(const Span<const float>& maxima, u64 head, u32 heads, u
 }
 
 /// Adds COMBINE_RUN chunks, or the `left` there are, to L and A.
-INLINE void join_run(const u32* factors, const float* totals, const float* sums, u32 chunk, u32 left,
-                     float& total, float& sum) {
+INLINE void join_run(const u32* factors, const float* totals, const float* sums, u32 chunk,
+                     u32 left, float& total, float& sum) {
     UNROLL for (u32 i = 0; i < COMBINE_RUN; i += 4) {
         const Word4 words = load16(factors + i);
         const Word4 parts = load16(totals + i);

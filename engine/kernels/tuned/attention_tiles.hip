@@ -46,7 +46,7 @@ struct SliceShare {
     }
 };
 
-/// How many terms the four rows of a thread have; below one none, and the last rows may be the same.
+/// How many terms the four rows of a thread have; below one none. The last rows may be the same.
 struct Counts {
     i32 first, last;
     INLINE_MEMBER i32 of(u32 row) const {
@@ -138,7 +138,8 @@ INLINE void join_sums(float (&sums)[4][4 * WIDE], const float (&parts)[4][4 * WI
         const bool rises = rises_of(word);
         const float factor = factor_of(word);
         UNROLL for (u32 j = 0; j < 4 * WIDE; ++j) {
-            const float joint = first ? parts[i][j] : joined(sums[i][j], parts[i][j], factor, rises);
+            const float part = parts[i][j];
+            const float joint = first ? part : joined(sums[i][j], part, factor, rises);
             sums[i][j] = word == NO_KEYS ? sums[i][j] : joint;
         }
     }
@@ -153,6 +154,19 @@ struct TilePlace {
     u32 position;  // of the first row
 };
 
+template <u32 HEAD, typename Element>
+INLINE TilePlace find_tile(const AttentionTilesArguments<Element>& a BLOCK_PARAMETERS) {
+    TilePlace place;
+    const u32 blocks = (a.rows + TILE_QUERIES - 1) / TILE_QUERIES;
+    place.head = BLOCK_X;
+    place.first_row = (blocks - 1 - BLOCK_Y) * TILE_QUERIES;
+    const u32 left = a.rows - place.first_row;
+    place.last = (left < TILE_QUERIES ? left : TILE_QUERIES) - 1;
+    place.position = a.position[0] + place.first_row;
+    place.cache = (u64)(place.head / (a.heads / a.kv_heads)) * a.context * HEAD;
+    return place;
+}
+
 /// Begins to fetch dimensions `slice * 16 ..` of the block's queries and of a chunk's keys.
 template <u32 HEAD, typename Element>
 INLINE void fetch_scores(const AttentionTilesArguments<Element>& a, const TilePlace& place,
@@ -163,6 +177,27 @@ INLINE void fetch_scores(const AttentionTilesArguments<Element>& a, const TilePl
     const u64 begin = place.cache + ((u64)chunk * HEAD + slice * SLICE_DEPTH) * CHUNK_KEYS;
     share.fetch(a.keys.at(begin, SLICE_DEPTH * CHUNK_KEYS), SLICE_DEPTH * CHUNK_KEYS,
                 stage + TILE_QUERIES * QUERY_STRIDE);
+}
+
+/// Divides the sums by L.
+template <u32 HEAD, typename Element>
+INLINE void store_tile(const AttentionTilesArguments<Element>& a, const TilePlace& place,
+                       const float (&sums)[4][HEAD / 16], const float* totals) {
+    const u32 query = THREAD_X / 16 * 4;
+    const u32 column = THREAD_X % 16 * 4;
+    UNROLL for (u32 i = 0; i < 4; ++i) {
+        if (query + i > place.last) continue;
+        const u32 row = place.first_row + query + i;
+        const float divisor = totals[query + i];
+        UNROLL for (u32 j = 0; j < HEAD / 64; ++j) {
+            Word4 words;
+            UNROLL for (u32 n = 0; n < 4; ++n) {
+                words.words[n] = to_bits(sums[i][j * 4 + n] / divisor);
+            }
+            const u64 index = ((u64)row * a.heads + place.head) * HEAD + j * 64 + column;
+            *(Word4*)a.out.at(index, 4) = words;
+        }
+    }
 }
 
 template <u32 HEAD, typename Element>
@@ -178,14 +213,7 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
     // M of every query, then L.
     SHARED(float, states, 2 * TILE_QUERIES);
     const Element* kind = nullptr;
-    TilePlace place;
-    const u32 blocks = (a.rows + TILE_QUERIES - 1) / TILE_QUERIES;
-    place.head = BLOCK_X;
-    place.first_row = (blocks - 1 - BLOCK_Y) * TILE_QUERIES;
-    const u32 left = a.rows - place.first_row;
-    place.last = (left < TILE_QUERIES ? left : TILE_QUERIES) - 1;
-    place.position = a.position[0] + place.first_row;
-    place.cache = (u64)(place.head / (a.heads / a.kv_heads)) * a.context * HEAD;
+    const TilePlace place = find_tile<HEAD>(a BLOCK_ARGUMENTS);
     const u32 chunks = (place.position + place.last) / CHUNK_KEYS + 1;
     const u32 query = THREAD_X / 16 * 4;
     const u32 column = THREAD_X % 16 * 4;
@@ -257,19 +285,7 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
         }
         join_sums<WIDE>(sums, parts, &factors[query], chunk == 0);
     }
-    UNROLL for (u32 i = 0; i < 4; ++i) {
-        if (query + i > place.last) continue;
-        const u32 row = place.first_row + query + i;
-        const float divisor = states[TILE_QUERIES + query + i];
-        UNROLL for (u32 j = 0; j < WIDE; ++j) {
-            Word4 words;
-            UNROLL for (u32 n = 0; n < 4; ++n) {
-                words.words[n] = to_bits(sums[i][j * 4 + n] / divisor);
-            }
-            const u64 index = ((u64)row * a.heads + place.head) * HEAD + j * 64 + column;
-            *(Word4*)a.out.at(index, 4) = words;
-        }
-    }
+    store_tile<HEAD>(a, place, sums, &states[TILE_QUERIES]);
 }
 
 #define ATTENTION_TILES(head, suffix, Element)                                              \

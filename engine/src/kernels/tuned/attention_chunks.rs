@@ -10,6 +10,9 @@ use bytemuck::{Pod, Zeroable};
 /// Heads of a block; `STAGE_HEADS` in `attention_chunks.hip`.
 const HEADS: u32 = 8;
 
+/// Blocks that share a multiprocessor; as in `attention_chunks.hip`.
+const BLOCKS_TOGETHER: u64 = 4;
+
 /// `AttentionChunksArguments` in `attention_chunks.hip`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -28,7 +31,7 @@ struct Arguments {
     context: u32,
     chunks: u32,
     scale: f32,
-    unused: u32,
+    stride: u32,
 }
 
 /// What `attention_chunks` leaves for `attention_combine`.
@@ -90,6 +93,10 @@ impl Kernels {
         assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         check(kernel, &input)?;
         let chunks = chunks_count(position.largest, rows);
+        let of_chunk = u64::from(kv_heads) * u64::from((heads / kv_heads).div_ceil(HEADS));
+        let blocks = u64::from(self.tuned().attention.multiprocessors) * BLOCKS_TOGETHER;
+        let at_once = blocks / (of_chunk * u64::from(rows.max(1)));
+        let stride = u32::try_from(at_once).unwrap_or(chunks).clamp(1, chunks.max(1));
         let row_heads = u64::from(rows) * u64::from(heads);
         let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
         let parts = row_heads * u64::from(chunks);
@@ -119,11 +126,9 @@ impl Kernels {
             context,
             chunks,
             scale: scale(head_size),
-            unused: 0,
+            stride,
         };
-        let runs = u64::from((heads / kv_heads).div_ceil(HEADS));
-        let blocks = u64::from(chunks) * u64::from(kv_heads) * runs;
-        let grid = grid(kernel, blocks, u64::from(rows))?;
+        let grid = grid(kernel, u64::from(stride) * of_chunk, u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
 }
