@@ -5,32 +5,21 @@
 // into operands once (tile_formats.h), which meet all digits of all subtiles, from a shared ring.
 // Order of summation: exact integers within a block, then f32 by CONTRACT.md section 6, blocks in
 // order, chunks in order, in the registers of the lane that has the sum.
-#include "tile_steps.h"
+#include "tile_sums.h"
 
-/// One scale, or one sum, of a block of 32 values: this thread's share of what a subtile needs.
+/// This thread's share of the scales of a subtile: one of a block of 256 values, or one scale or
+/// sum of a block of 32.
 template <typename Format>
 INLINE float tiles_row_value(const ProductArguments& a, const TilesPlace& place, u32 step,
                              u32 subtile) {
-    const u32 block = step * 8 + THREAD_X % 8;
-    const u32 column = place.first_row + subtile * TILE_COLUMNS + THREAD_X / 8 % TILE_COLUMNS;
+    constexpr bool SMALL = Format::VALUES == 32;
+    const u32 local = SMALL ? THREAD_X / 8 % TILE_COLUMNS : THREAD_X;
+    const u32 block = SMALL ? step * 8 + THREAD_X % 8 : step;
+    const u32 column = place.first_row + subtile * TILE_COLUMNS + local;
     const u64 at = (u64)(column < a.rows ? column : a.rows - 1) * place.blocks + block;
     if (block >= place.blocks) return 0.0f;
-    if (THREAD_X < TILE_COLUMNS * 8) return a.scales[at];
-    return Format::HAS_MIN ? a.sums[at] : 0.0f;
-}
-
-/// The scales of this lane's columns in one 256-value block.
-template <typename Format>
-INLINE void tiles_scales(const ProductArguments& a, const TilesPlace& place, u32 step,
-                         u32 subtile, float (&scales)[TILE_SUMS]) {
-    if constexpr (Format::VALUES != 32) {
-        UNROLL
-        for (u32 i = 0; i < TILE_SUMS; ++i) {
-            const u32 column = place.first_row + subtile * TILE_COLUMNS + tile_sum_column(i);
-            const u64 row = column < a.rows ? column : a.rows - 1;
-            scales[i] = a.scales[row * place.blocks + step];
-        }
-    }
+    if (THREAD_X < (SMALL ? TILE_COLUMNS * 8 : TILE_COLUMNS)) return a.scales[at];
+    return SMALL && Format::HAS_MIN ? a.sums[at] : 0.0f;
 }
 
 /// The same value, but nothing that is computed with it leaves its loop.
@@ -108,23 +97,27 @@ template <typename Format, u32 DIGITS>
 struct TilesRing {
     static constexpr bool SMALL = TilesFactors<Format>::SMALL;
     static constexpr u32 MINS = TilesFactors<Format>::MINS;
-    // Of one slot, in chunks of 16 bytes.
+    // One for what is read, the others for what is on its way; all of it fits 48 KiB.
+    static constexpr u32 SLOTS = DIGITS == 3 && MINS == 16 ? 2 : 3;
+    // Of one slot, in chunks of 16 bytes: digits, and sums and scales.
     static constexpr u32 DIGIT_CHUNKS = DIGITS * TILES_CHUNKS;
-    static constexpr u32 ROW_CHUNKS = SMALL ? 64 : MINS == 0 ? 1 : TILE_COLUMNS * MINS / 4;
+    static constexpr u32 SCALES = SMALL ? 0 : TILE_COLUMNS * MINS / 4;
+    static constexpr u32 ROW_CHUNKS = SMALL ? 64 : SCALES + TILE_COLUMNS / 4;
     Word4 *digits, *values;
     u32 step, subtile, slot;
     float waiting;
 
-    INLINE_STATIC u32 after(u32 slot) { return slot + 1 == TILES_RING ? 0 : slot + 1; }
+    INLINE_STATIC u32 after(u32 slot) { return slot + 1 == SLOTS ? 0 : slot + 1; }
     /// Starts what `end_copy` ends; in between there is time to wait.
     INLINE_MEMBER void begin_copy(const ProductArguments& a, const TilesPlace& place) {
         tiles_copy<Format, DIGITS>(a, place, step, subtile, digits + slot * DIGIT_CHUNKS,
                                    values + slot * ROW_CHUNKS);
-        if constexpr (SMALL) waiting = tiles_row_value<Format>(a, place, step, subtile);
+        waiting = tiles_row_value<Format>(a, place, step, subtile);
     }
     INLINE_MEMBER void end_copy(const TilesPlace& place) {
-        if constexpr (SMALL) {
-            values[slot * ROW_CHUNKS + THREAD_X / 4].words[THREAD_X % 4] = to_bits(waiting);
+        if (SMALL || THREAD_X < TILE_COLUMNS) {
+            Word4* to = values + slot * ROW_CHUNKS + SCALES + THREAD_X / 4;
+            to->words[THREAD_X % 4] = to_bits(waiting);
         }
         slot = after(slot);
         subtile = subtile + 1 == place.subtiles ? 0 : subtile + 1;
@@ -135,8 +128,8 @@ struct TilesRing {
 template <typename Format, u32 DIGITS>
 INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
     typedef TilesRing<Format, DIGITS> Ring;
-    SHARED(Word4, digits, TILES_RING * Ring::DIGIT_CHUNKS);
-    SHARED(Word4, values, TILES_RING * Ring::ROW_CHUNKS);
+    SHARED(Word4, digits, Ring::SLOTS * Ring::DIGIT_CHUNKS);
+    SHARED(Word4, values, Ring::SLOTS * Ring::ROW_CHUNKS);
     SHARED(float, factors, TilesFactors<Format>::ALL);
     const TilesPlace place = tiles_here<Format>(a, BLOCK_X, BLOCK_Y);
     const bool active = place.first_output + WAVE * TILES_HIGH * TILE_ROWS < a.outputs;
@@ -145,7 +138,7 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
     float chunk[TILES_SUBTILES][TILES_HIGH][TILE_SUMS] = {};
     u32 slot = 0;
     Ring ring = {&digits[0], &values[0], place.first_step, 0, 0, 0.0f};
-    for (u32 i = 0; i < TILES_RING - 1; ++i) {
+    for (u32 i = 0; i < Ring::SLOTS - 1; ++i) {
         ring.begin_copy(a, place);
         ring.end_copy(place);
     }
@@ -162,9 +155,7 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
         UNROLL
         for (u32 s = 0; s < TILES_SUBTILES; ++s) {
             if (s >= place.subtiles) break;
-            float scales[TILE_SUMS];
-            tiles_scales<Format>(a, place, step, s, scales);
-            copies_wait<TILES_RING - 2>();
+            copies_wait<Ring::SLOTS - 2>();
             BARRIER();
             ring.begin_copy(a, place);
             const Word4* from = ring.digits + slot * Ring::DIGIT_CHUNKS;
@@ -174,8 +165,8 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
                     tiles_chunk<Format, DIGITS>(operands, from, (const float*)beside, &factors[0],
                                                 left, chunk[s]);
                 } else {
-                    tiles_block<Format, DIGITS>(operands, from, beside, &factors[0], scales,
-                                                chunk[s]);
+                    tiles_block<Format, DIGITS>(operands, from, beside, &factors[0],
+                                                (const float*)(beside + Ring::SCALES), chunk[s]);
                 }
             }
             ring.end_copy(place);

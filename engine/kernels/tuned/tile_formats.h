@@ -1,7 +1,7 @@
 // The ten formats as operands of matrix tiles: signed bytes straight from raw blocks.
 //
-// A lane takes runs that lie together: of a block of 256 values parts of 16 values, all of one scale,
-// of a block of 32 one quarter. Where a group has an integer scale, the operand is scale times
+// A lane takes runs that lie together: of a block of 256 values parts of 16, all of one scale, of a
+// block of 32 one quarter. Where a group has an integer scale, the operand is scale times
 // weight, in one plane of bytes where that fits and in two otherwise: product = low + 256 high,
 // both signed, so that no sum of a tile ever meets a scale.
 #pragma once

@@ -1,5 +1,4 @@
-// What a block of threads does in a step of product_tiles: copies, operands, floats of the weights,
-// the sums of a subtile.
+// What a block of threads brings for a step of product_tiles: digits, operands, weights' floats.
 #pragma once
 #include "../arguments.h"
 #include "tile_formats.h"
@@ -10,13 +9,9 @@
 // Chunks of 16 bytes in one step of one row of digits, and of one subtile.
 #define TILES_ROW_CHUNKS 16u
 #define TILES_CHUNKS (TILE_COLUMNS * TILES_ROW_CHUNKS)
-#define TILES_RING 3u
 // Tiles above each other in a wave, and rows of the operands in one lane.
 #define TILES_HIGH (TILES_OUTPUTS / TILE_ROWS / BLOCK_WAVES)
 #define TILES_LANE_ROWS (TILE_WORDS / 2)
-// Sums begin at 1.5 * 2^23 as an integer: while they stay within 2^22 of it, and 256 products of
-// bytes do, the bits of the integer are those of the float 1.5 * 2^23 + sum.
-#define TILES_ZERO 0x4b400000
 
 /// The quarter of a tile's k in this lane. Which k a word stands for is ours to choose, if it is
 /// the same in both operands: here the words of a lane lie together in memory.
@@ -29,14 +24,13 @@ INLINE u32 tiles_place(u32 row, u32 chunk) {
     return row * TILES_ROW_CHUNKS + (chunk ^ row % 2 * 6 ^ (row & 2));
 }
 
-INLINE void tiles_clear(TileSums& sums) {
-    UNROLL
-    for (u32 i = 0; i < TILE_SUMS; ++i) sums.sums[i] = TILES_ZERO;
+/// From the place of a chunk the place of the one whose number has the bits `chunk` flipped, in the
+/// lane's column `column`: eight rows further, which are placed alike.
+INLINE u32 tiles_next(u32 place, u32 chunk, u32 column) {
+    return (place ^ chunk) + column * 8 * TILES_ROW_CHUNKS;
 }
-/// f(sum), exact: magnitudes are at most 2^22.
-INLINE float tiles_float(i32 sum) { return from_bits((u32)sum) - from_bits(TILES_ZERO); }
 
-/// What one block of threads knows of its place. It takes the steps from `first_step` to `steps`.
+/// Where a block of threads is. It takes the steps from `first_step` to `steps`.
 struct TilesPlace {
     u32 first_output, first_row, blocks, first_step, steps, subtiles;
 };
@@ -47,7 +41,7 @@ INLINE u32 tiles_chunk_steps() {
     return Format::CHUNK_BLOCKS * Format::VALUES / TILES_STEP;
 }
 
-/// The operands of a wave in one step: sixteen tiles' worth of k in registers.
+/// The operands of a wave in one step: eight tiles' worth of k, in registers.
 template <u32 PLANES>
 struct TilesOperands {
     TileWords tiles[PLANES][TILES_HIGH][TILES_STEP / TILE_K];
@@ -239,152 +233,6 @@ INLINE void tiles_factors(const ProductArguments& a, const TilesPlace& place, u3
                 const u32 first = mins.words[i / 4], second = mins.words[At::MINS / 8 + i / 4];
                 const u32 min = (half == 0 ? first : second) >> i % 4 * 8 & 255;
                 factors[At::mins(output) + half * (At::MINS / 2) + i] = to_f32((i32)min);
-            }
-        }
-    }
-}
-
-/// T of section 6 over a 256-value block, for the sums of one subtile.
-template <typename Format, u32 DIGITS>
-INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
-                       float (&t)[TILES_HIGH][TILE_SUMS]) {
-    typedef Tiled<Format> Tile;
-    const u32 quarter = tiles_quarter();
-    UNROLL
-    for (u32 high = 0; high < TILES_HIGH; ++high) {
-        UNROLL
-        for (u32 i = 0; i < TILE_SUMS; ++i) t[high][i] = 0.0f;
-    }
-    float power = 1.0f;
-    ROLL
-    for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
-        TileSums sums[Tile::PLANES][TILES_HIGH];
-        UNROLL
-        for (auto& plane : sums) {
-            UNROLL
-            for (TileSums& tile : plane) tiles_clear(tile);
-        }
-        UNROLL
-        for (u32 piece = 0; piece < 4; ++piece) {
-            Word4 chunks[TILES_LANE_ROWS];
-            UNROLL
-            for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
-                const u32 column = tile_b_column(c * 2);
-                const u32 place = tiles_place(column, Tile::part(piece, quarter));
-                chunks[c] = digits[digit * TILES_CHUNKS + place];
-            }
-            UNROLL
-            for (u32 k = 0; k < 2; ++k) {
-                TileWords b;
-                UNROLL
-                for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
-                    b.words[c * 2] = chunks[c].words[k * 2];
-                    b.words[c * 2 + 1] = chunks[c].words[k * 2 + 1];
-                }
-                UNROLL
-                for (u32 plane = 0; plane < Tile::PLANES; ++plane) {
-                    UNROLL
-                    for (u32 high = 0; high < TILES_HIGH; ++high) {
-                        const TileWords& tile = operands.tiles[plane][high][piece * 2 + k];
-                        tile_multiply(sums[plane][high], tile, b);
-                    }
-                }
-            }
-        }
-        UNROLL
-        for (u32 high = 0; high < TILES_HIGH; ++high) {
-            UNROLL
-            for (u32 i = 0; i < TILE_SUMS; ++i) {
-                float sum = tiles_float(sums[0][high].sums[i]);
-                if constexpr (Tile::PLANES == 2) {
-                    // Rounds once, as the conversion of the whole sum does.
-                    sum = fma32(tiles_float(sums[1][high].sums[i]), 256.0f, sum);
-                }
-                if constexpr (Tile::NEGATED) sum = 0.0f - sum;
-                t[high][i] = fma32(sum, power, t[high][i]);
-            }
-        }
-    }
-}
-
-/// One block of a K format joins the chunk.
-template <typename Format, u32 DIGITS>
-INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
-                        const Word4* sums, const float* factors, const float (&scales)[TILE_SUMS],
-                        float (&chunk)[TILES_HIGH][TILE_SUMS]) {
-    typedef TilesFactors<Format> At;
-    float t[TILES_HIGH][TILE_SUMS];
-    tiles_meet<Format, DIGITS>(operands, digits, t);
-    UNROLL
-    for (u32 high = 0; high < TILES_HIGH; ++high) {
-        UNROLL
-        for (u32 i = 0; i < TILE_SUMS; ++i) {
-            const u32 output = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_sum_row(i);
-            float& sum = chunk[high][i];
-            sum = fma32(factors[At::d(output)] * scales[i], t[high][i], sum);
-            if constexpr (Format::HAS_MIN) {
-                float n = 0.0f;
-                UNROLL
-                for (u32 piece = 0; piece < At::MINS / 4; ++piece) {
-                    const Word4 m = load16(factors + At::mins(output) + piece * 4);
-                    const Word4 u = sums[tile_sum_column(i) * (At::MINS / 4) + piece];
-                    UNROLL
-                    for (u32 g = 0; g < 4; ++g) {
-                        n = fma32(from_bits(m.words[g]), from_bits(u.words[g]), n);
-                    }
-                }
-                sum = fma32(-factors[At::dmin(output)], n, sum);
-            }
-        }
-    }
-}
-
-/// One chunk of blocks of 32 values as a sum. `rows` has eight scales of each row of the
-/// subtile, then eight sums of each.
-template <typename Format, u32 DIGITS>
-INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, const float* rows,
-                        const float* factors, u32 count, float (&chunk)[TILES_HIGH][TILE_SUMS]) {
-    typedef TilesFactors<Format> At;
-    const u32 quarter = tiles_quarter();
-    UNROLL
-    for (u32 k = 0; k < 8; ++k) {
-        if (k >= count) break;
-        float t[TILES_HIGH][TILE_SUMS] = {};
-        float power = 1.0f;
-        ROLL
-        for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
-            TileWords b;
-            UNROLL
-            for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
-                const u32 column = tile_b_column(c * 2), at = k * 2 + quarter / 2;
-                const Word4* from = digits + digit * TILES_CHUNKS + tiles_place(column, at);
-                const Word2 pair = load8(from->words + quarter % 2 * 2);
-                b.words[c * 2] = pair.words[0];
-                b.words[c * 2 + 1] = pair.words[1];
-            }
-            UNROLL
-            for (u32 high = 0; high < TILES_HIGH; ++high) {
-                TileSums sums;
-                tiles_clear(sums);
-                tile_multiply(sums, operands.tiles[0][high][k], b);
-                UNROLL
-                for (u32 i = 0; i < TILE_SUMS; ++i) {
-                    t[high][i] = fma32(tiles_float(sums.sums[i]), power, t[high][i]);
-                }
-            }
-        }
-        UNROLL
-        for (u32 high = 0; high < TILES_HIGH; ++high) {
-            UNROLL
-            for (u32 i = 0; i < TILE_SUMS; ++i) {
-                const u32 output = (WAVE * TILES_HIGH + high) * TILE_ROWS + tile_sum_row(i);
-                const u32 column = tile_sum_column(i);
-                float& sum = chunk[high][i];
-                sum = fma32(factors[At::d(output) + k] * rows[column * 8 + k], t[high][i], sum);
-                if constexpr (Format::HAS_MIN) {
-                    const float u = rows[(TILE_COLUMNS + column) * 8 + k];
-                    sum = fma32(factors[At::mins(output) + k], u, sum);
-                }
             }
         }
     }
