@@ -33,11 +33,12 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define INLINE_STATIC __device__ __forceinline__ static
 #define INLINE_MEMBER __device__ __forceinline__
 #if defined(__HIP__)
-// Declared here so that no ROCm header is needed to compile device code.
+#if !defined(__HIPCC_RTC__)
+// Declared here so that no ROCm header is needed to compile device code; hiprtc brings its own.
 #define __device__ __attribute__((device))
 #define __global__ __attribute__((global))
-#define __shared__ __attribute__((shared))
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define KERNEL_ATTRIBUTES __attribute__((amdgpu_flat_work_group_size(256, 256)))
 #define THREAD_X __builtin_amdgcn_workitem_id_x()
 #define BLOCK_X __builtin_amdgcn_workgroup_id_x()
@@ -45,15 +46,16 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define BARRIER() \
     (__builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"), __builtin_amdgcn_s_barrier(), \
      __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"))
+#define SHARED(T, name, n) __attribute__((shared, aligned(16))) T name[n]
 #else
 #define KERNEL_ATTRIBUTES __launch_bounds__(BLOCK_THREADS)
 #define THREAD_X threadIdx.x
 #define BLOCK_X blockIdx.x
 #define BLOCK_Y blockIdx.y
 #define BARRIER() __syncthreads()
+#define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #endif
 #define EACH_THREAD(t, n) for (u32 t = THREAD_X; t < (n); t += BLOCK_THREADS)
-#define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
 #define KERNEL(name, Args) extern "C" __global__ void KERNEL_ATTRIBUTES name(const Args a)

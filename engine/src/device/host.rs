@@ -132,6 +132,34 @@ fn first_registration(build: HostBuild) -> *const Registration {
     unsafe { head() }
 }
 
+/// The argument bytes of a kernel in the sources, which are those of the builds of GPUs.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "GPUs are served on x86-64"))]
+pub(super) fn argument_bytes(name: &str) -> Option<u64> {
+    let found = registrations(HostBuild::Waves64).find(|found| found.is(name));
+    found.map(|found| found.argument_bytes)
+}
+
+/// The kernels of a build.
+fn registrations(build: HostBuild) -> impl Iterator<Item = &'static Registration> {
+    let mut next = first_registration(build);
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: not null; registrations are statics of the kernels' object file.
+        let registration = unsafe { &*next };
+        next = registration.next;
+        Some(registration)
+    })
+}
+
+impl Registration {
+    fn is(&self, name: &str) -> bool {
+        // SAFETY: the name is a string literal of the kernels' object file.
+        unsafe { CStr::from_ptr(self.name) }.to_bytes() == name.as_bytes()
+    }
+}
+
 /// The head of a build that the probe has to refuse.
 fn unfit_registration(unfit: Unfit) -> Head {
     match unfit {
@@ -287,21 +315,13 @@ impl Backend for HostBackend {
             build: self.build.name().to_owned(),
             reason,
         };
-        let mut next = first_registration(self.build);
-        while !next.is_null() {
-            // SAFETY: not null; registrations are statics of the kernels' object file.
-            let registration = unsafe { &*next };
-            // SAFETY: the name is a string literal of the same object file.
-            let found = unsafe { CStr::from_ptr(registration.name) };
-            if found.to_bytes() == name.as_bytes() {
-                if registration.argument_bytes != argument_bytes as u64 {
-                    let theirs = registration.argument_bytes;
-                    return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
-                }
-                let handle = registration.entry as usize as u64;
-                return Ok(Kernel { name, handle, argument_bytes });
+        if let Some(registration) = registrations(self.build).find(|found| found.is(name)) {
+            if registration.argument_bytes != argument_bytes as u64 {
+                let theirs = registration.argument_bytes;
+                return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
             }
-            next = registration.next;
+            let handle = registration.entry as usize as u64;
+            return Ok(Kernel { name, handle, argument_bytes });
         }
         Err(error("no kernel of that name".to_owned()))
     }

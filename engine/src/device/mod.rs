@@ -8,9 +8,13 @@ mod backend;
 mod buffer;
 mod error;
 mod graph;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hip;
 mod host;
 mod launch;
 mod probe;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +63,9 @@ impl Device {
             DeviceChoice::Auto | DeviceChoice::Host => {
                 Self::probed(Arc::new(host::HostBackend::new(host_build, threads)?))
             }
+            #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+            DeviceChoice::Hip(index) => Self::probed(Arc::new(hip::HipBackend::new(index)?)),
+            #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
             DeviceChoice::Hip(_) => missing("HIP"),
             DeviceChoice::Cuda(_) => missing("CUDA"),
         }

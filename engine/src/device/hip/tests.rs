@@ -1,0 +1,1 @@
+//! The whole driver path of `hip`.
