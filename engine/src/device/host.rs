@@ -5,11 +5,18 @@ use super::error::DeviceError;
 use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
+use registrations::registrations;
 use std::alloc::Layout;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod recorder;
+mod registrations;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use registrations::argument_bytes;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) use registrations::kernel_names;
 
 /// Alignment of every allocation: what GPUs give, and four cache lines.
 const ALIGNMENT_BYTES: usize = 256;
@@ -130,34 +137,6 @@ fn first_registration(build: HostBuild) -> *const Registration {
     // SAFETY: the function takes nothing and returns the head of a list that is complete before
     // `main`, since its elements are constructed when the program is loaded.
     unsafe { head() }
-}
-
-/// The argument bytes of a kernel in the sources, which are those of the builds of GPUs.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "GPUs are served on x86-64"))]
-pub(super) fn argument_bytes(name: &str) -> Option<u64> {
-    let found = registrations(HostBuild::Waves64).find(|found| found.is(name));
-    found.map(|found| found.argument_bytes)
-}
-
-/// The kernels of a build.
-fn registrations(build: HostBuild) -> impl Iterator<Item = &'static Registration> {
-    let mut next = first_registration(build);
-    std::iter::from_fn(move || {
-        if next.is_null() {
-            return None;
-        }
-        // SAFETY: not null; registrations are statics of the kernels' object file.
-        let registration = unsafe { &*next };
-        next = registration.next;
-        Some(registration)
-    })
-}
-
-impl Registration {
-    fn is(&self, name: &str) -> bool {
-        // SAFETY: the name is a string literal of the kernels' object file.
-        unsafe { CStr::from_ptr(self.name) }.to_bytes() == name.as_bytes()
-    }
 }
 
 /// The head of a build that the probe has to refuse.
