@@ -75,13 +75,19 @@ fn command(compiler: &str, architecture: &str, source: &str, target: &Path) -> O
     command.arg("-o").arg(target).output().ok()
 }
 
-/// The first compiler that makes a code object of an empty file.
+/// Before version 18 a square root of f32 is not rounded correctly.
+const TRIAL: &str = "#if __clang_major__ < 18\n#error too old\n#endif\n";
+
+/// The first compiler that makes a code object of that.
 fn compiler(out: &Path) -> Option<String> {
+    let source = out.join("trial.cpp");
+    std::fs::write(&source, TRIAL).expect("OUT_DIR can be written");
+    let source = source.to_string_lossy().into_owned();
     let chosen = std::env::var("LOCKSTEP_HIPCC").ok();
     let names = COMPILERS.map(str::to_owned).to_vec();
     let names = chosen.map_or(names, |chosen| vec![chosen]);
     names.into_iter().find(|name| {
-        let trial = command(name, ARCHITECTURES[0], "/dev/null", &out.join("trial.co"));
+        let trial = command(name, ARCHITECTURES[0], &source, &out.join("trial.co"));
         trial.is_some_and(|output| output.status.success())
     })
 }

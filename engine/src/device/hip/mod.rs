@@ -35,6 +35,9 @@ const LAUNCH_BUFFER: usize = 1;
 const LAUNCH_BUFFER_BYTES: usize = 2;
 const LAUNCH_END: usize = 3;
 
+/// HIP counts the threads of a dimension in 32 bits.
+const GRID_X_LARGEST: u32 = u32::MAX / BLOCK_THREADS;
+
 /// An opened AMD GPU.
 #[derive(Debug)]
 pub(super) struct HipBackend {
@@ -279,6 +282,10 @@ impl Backend for HipBackend {
         _parallel: bool,
     ) -> Result<(), LaunchFault> {
         self.bind().map_err(|refusal| LaunchFault::Runtime(refusal.sentence()))?;
+        if grid.x > GRID_X_LARGEST {
+            let words = format!("{} blocks in x, HIP serves {GRID_X_LARGEST}", grid.x);
+            return Err(LaunchFault::Runtime(words));
+        }
         let function = Handle::<ihipModuleSymbol_t>::from_number(kernel.handle);
         let mut words = [0_u64; 64];
         bytemuck::cast_slice_mut(&mut words)[..arguments.len()].copy_from_slice(arguments);

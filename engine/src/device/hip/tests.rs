@@ -220,6 +220,11 @@ fn work() -> Result<(), DeviceError> {
     };
     kernels.embed(input, out.all())?;
     tell(device.synchronise().unwrap_err());
+    let residual = device.kernel::<[u64; 7]>("residual")?;
+    tell(device.launch(&residual, Grid { x: 1 << 24, y: 1 }, &[], &[0_u64; 7]).unwrap_err());
+    let backend = HipBackend::new(0)?;
+    // SAFETY: the imaginary runtime finds no allocation there, and touches nothing.
+    tell(unsafe { backend.fill(4096, 0, 8) }.unwrap_err());
     device.synchronise()
 }
 
@@ -245,6 +250,9 @@ fn copies_launches_and_their_faults_come_back() {
     assert!(lines[1].starts_with("allocation of 2199023255552 bytes for huge failed"), "{told}");
     let expected = "hipStreamSynchronize failed: hipErrorIllegalAddress (code 700)";
     assert_eq!(lines[2], expected);
+    let expected = "launch of residual failed: 16777216 blocks in x, HIP serves 16777215";
+    assert_eq!(lines[3], expected);
+    assert_eq!(lines[4], "hipMemsetD8Async failed: hipErrorInvalidValue (code 1)");
 }
 
 fn graph() -> Result<(), DeviceError> {
