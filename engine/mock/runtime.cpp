@@ -338,6 +338,7 @@ Code hipModuleLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y,
 }
 Code hipStreamBeginCapture(Stream* stream, int mode) {
     ENTER("hipStreamBeginCapture");
+    if (!live.count(stream) || stream->device != current_device) return INVALID_HANDLE;
     if (mode != 2 || stream->capture != nullptr) return INVALID_VALUE;
     stream->capture = std::make_unique<Graph>();
     stream->invalidated = false;
