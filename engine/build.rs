@@ -1,5 +1,5 @@
-//! Compiles the kernels: for the host once for each instruction set, checked, and as a GPU runs them;
-//! for AMD GPUs ahead of time.
+//! Compiles the kernels: for the host once for each instruction set, checked, and as a GPU runs
+//! them; for AMD GPUs ahead of time.
 
 #[path = "build/gpu.rs"]
 mod gpu;

@@ -39,9 +39,8 @@ uint32_t hiprtcCreateProgram(Program** program, const char* source, const char*,
     return 0;
 }
 uint32_t hiprtcCompileProgram(Program* program, int count, const char** options) {
-    char folder[] = "/tmp/hiprtc-XXXXXX";
-    if (mkdtemp(folder) == nullptr) return 11;
-    const std::string base = folder;
+    std::string base = "/tmp/hiprtc-" + std::string(6, 'X');
+    if (mkdtemp(base.data()) == nullptr) return 11;
     std::ofstream(base + "/unit.cpp") << PRELUDE << program->source;
     std::string command = std::getenv("LOCKSTEP_MOCK_COMPILER");
     command += " -x hip --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib";

@@ -67,7 +67,7 @@ impl HipBackend {
         self.api.check("hipStreamSynchronize", code)
     }
 
-    /// A free of something that is not used any more: what goes wrong is said, and the work goes on.
+    /// A free of what is not used any more: what goes wrong is said, and the work goes on.
     fn released(&self, call: &'static str, code: u32) {
         if let Err(refusal) = self.api.check(call, code) {
             eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
