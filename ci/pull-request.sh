@@ -9,8 +9,10 @@ step() {
 }
 
 export RUSTDOCFLAGS="-D warnings"
+# A kernel that does not compile for AMD GPUs, and a test of that code that is skipped, are errors.
+export LOCKSTEP_REQUIRE_HIP=1
 
-step ci/tools.sh
+step ci/tools.sh hip
 step cargo fmt --all --check
 step cargo clippy --locked --workspace --all-targets -- -D warnings
 step cargo doc --locked --workspace --no-deps

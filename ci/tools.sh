@@ -1,12 +1,26 @@
 #!/usr/bin/env bash
 # Installs what Rust does not bring, with apt-get and sudo where it is needed: a C++ compiler for the
-# kernels, pip for the real model; with the argument `clang` the second compiler that ci/long.sh takes.
+# kernels, pip for the real model. Arguments add to that: `clang`, the second compiler that
+# ci/long.sh takes; `hip`, what compiles the kernels for AMD GPUs and reads the result.
 set -euo pipefail
 
 missing=()
 command -v c++ > /dev/null || missing+=(g++)
-[ "${1:-}" != clang ] || command -v clang++ > /dev/null || missing+=(clang)
 python3 -m pip --version > /dev/null 2>&1 || missing+=(python3-pip)
+for wish in "$@"; do
+    case $wish in
+        clang) command -v clang++ > /dev/null || missing+=(clang) ;;
+        hip)
+            command -v clang++-19 > /dev/null || missing+=(clang-19)
+            command -v ld.lld-19 > /dev/null || missing+=(lld-19)
+            command -v llvm-readelf-19 > /dev/null || missing+=(llvm-19)
+            ;;
+        *)
+            echo "unknown argument $wish: clang and hip are known" >&2
+            exit 2
+            ;;
+    esac
+done
 if [ "${#missing[@]}" -eq 0 ]; then
     exit 0
 fi

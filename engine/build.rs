@@ -1,4 +1,8 @@
-//! Compiles the kernels for the host, once for each instruction set and once checked.
+//! Compiles the kernels: for the host once for each instruction set, checked, and as a GPU runs
+//! them; for AMD GPUs ahead of time.
+
+#[path = "build/gpu.rs"]
+mod gpu;
 
 use std::path::{Path, PathBuf};
 
@@ -42,13 +46,17 @@ const OTHER_UNFIT_BUILDS: [(&str, &[&str]); 2] = [
 fn main() {
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     let architecture = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let builds: &[(&str, &[&str])] =
         if architecture == "x86_64" { &X86_BUILDS } else { &OTHER_BUILDS };
     let unfit_builds: &[(&str, &[&str])] =
         if architecture == "x86_64" { &X86_UNFIT_BUILDS } else { &OTHER_UNFIT_BUILDS };
+    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    let out = Path::new(&out);
     // The compiler's time is most of a build's: all at once.
     std::thread::scope(|scope| {
+        scope.spawn(|| gpu::compile(out));
         for (name, flags) in builds {
             scope.spawn(|| compile("kernels/host.cpp", name, flags));
         }
@@ -56,8 +64,10 @@ fn main() {
             scope.spawn(|| compile("kernels/unfit.cpp", name, flags));
         }
     });
-    write_sources();
-    println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash());
+    gpu::link();
+    let files = kernel_files();
+    gpu::write_sources(out, &files);
+    println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash(&files));
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
 }
 
@@ -77,7 +87,7 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
     build.compile(&format!("lockstep_host_{name}"));
 }
 
-/// The files of the kernels, in order.
+/// Everything in engine/kernels, in the order of its names.
 fn kernel_files() -> Vec<PathBuf> {
     let list = |folder: &str| -> Vec<PathBuf> {
         std::fs::read_dir(Path::new(folder))
@@ -91,28 +101,15 @@ fn kernel_files() -> Vec<PathBuf> {
     files
 }
 
-/// The sources as a table for compilers at run time: name below engine/kernels, text.
-fn write_sources() {
-    let mut table = String::from("&[");
-    let here = std::env::current_dir().expect("cargo runs a build script in its package");
-    for file in kernel_files().iter().filter(|file| file.extension().is_some_and(|e| e != "cpp")) {
-        let name = file.strip_prefix("kernels").expect("it was listed there").display();
-        let path = here.join(file);
-        table.push_str(&format!("({:?}, include_str!({path:?})),\n", name.to_string()));
-    }
-    table.push(']');
-    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    std::fs::write(Path::new(&out).join("sources.rs"), table).expect("OUT_DIR can be written");
-}
-
 /// BLAKE3 over the names and contents of the kernel sources and over the flags.
-fn kernels_hash() -> String {
+fn kernels_hash(files: &[PathBuf]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for file in kernel_files() {
+    for file in files {
         hasher.update(file.to_string_lossy().as_bytes());
-        hasher.update(&std::fs::read(&file).expect("kernel sources can be read"));
+        hasher.update(&std::fs::read(file).expect("kernel sources can be read"));
     }
-    hasher.update(format!("{FLAGS:?} {X86_BUILDS:?} {OTHER_BUILDS:?}").as_bytes());
+    let gpu = gpu::FLAGS;
+    hasher.update(format!("{FLAGS:?} {X86_BUILDS:?} {OTHER_BUILDS:?} {gpu:?}").as_bytes());
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

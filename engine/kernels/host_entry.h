@@ -89,8 +89,7 @@ struct SharedArray {
     }
 };
 #if defined(LOCKSTEP_WAVES)
-// One array for all threads of a block, which are fibers of one thread of the CPU.
-#define SHARED(T, name, n) static thread_local host::SharedArray<T, n> name = {{}, #name}
+#define SHARED(T, name, n) auto& name = host::shared_array<host::SharedArray<T, n>>(#name)
 #else
 #define SHARED(T, name, n) host::SharedArray<T, n> name = {{}, #name}
 #endif
@@ -110,6 +109,8 @@ struct SharedArray {
 #endif
 
 #define KERNEL_DENSE(blocks, name, Args) KERNEL(name, Args)
+#define KERNEL_EARLY(blocks, name, Args) KERNEL(name, Args)
+#define AFTER_PREVIOUS() ((void)0)
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
     static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \

@@ -18,6 +18,7 @@ static constexpr u32 EXCHANGE_WORDS = 8;
 struct Fiber {
     void* stack_pointer;
     Wait wait;
+    u32 shared_bytes;  // what its SHARED arrays have taken so far
 };
 
 /// One block, and what its threads have put on the table for their wave.
@@ -26,6 +27,7 @@ struct Block {
     void* scheduler;
     u32 thread;
     char* stacks;
+    char* shared;
     // Two turns, so that a lane that is ahead does not overwrite what another has yet to read.
     u32 exchange[2][BLOCK_THREADS][EXCHANGE_WORDS];
     u8 turn[BLOCK_THREADS];
@@ -33,7 +35,22 @@ struct Block {
     const void* context;
 };
 
+/// Shared memory of a block, the most that any GPU has and what the arrays' names take.
+static constexpr u32 SHARED_BYTES = 80 << 10;
+
 static thread_local Block* current_block = nullptr;
+
+/// Gives a thread's block back when the thread ends.
+struct BlockOwner {
+    Block* block = nullptr;
+    ~BlockOwner() {
+        if (block == nullptr) return;
+        ::free(block->stacks);
+        ::free(block->shared);
+        ::free(block);
+    }
+};
+static thread_local BlockOwner block_owner;
 
 #if !defined(__x86_64__)
 #error "the builds of waves switch stacks by hand, and only for x86-64"
@@ -79,7 +96,7 @@ static inline void prepare(Block& block, u32 thread) {
     *--top = 0;
     *--top = (u64)&fiber_main;
     for (u32 i = 0; i < 6; ++i) *--top = 0;
-    block.fibers[thread] = {top, READY};
+    block.fibers[thread] = {top, READY, 0};
     block.turn[thread] = 0;
 }
 
@@ -153,14 +170,28 @@ static bool schedule(Block& block) {
 template <typename Body>
 static bool run_block(const Body& body) {
     if (current_block == nullptr) {
-        current_block = (Block*)__builtin_calloc(1, sizeof(Block));
-        current_block->stacks = (char*)__builtin_malloc(STACK_BYTES * BLOCK_THREADS);
+        current_block = (Block*)::calloc(1, sizeof(Block));
+        current_block->stacks = (char*)::malloc(STACK_BYTES * BLOCK_THREADS);
+        current_block->shared = (char*)::calloc(SHARED_BYTES, 1);
+        block_owner.block = current_block;
     }
     Block& block = *current_block;
     block.body = [](const void* context) { (*(const Body*)context)(); };
     block.context = &body;
     for (u32 thread = 0; thread < BLOCK_THREADS; ++thread) prepare(block, thread);
     return schedule(block);
+}
+
+/// The same memory for every thread of the block: all come to their SHARED arrays in one order.
+template <typename Array>
+static Array& shared_array(const char* name) {
+    Block& block = *current_block;
+    u32& used = block.fibers[block.thread].shared_bytes;
+    Array* array = (Array*)(block.shared + used);
+    used += (u32)((sizeof(Array) + 15) / 16 * 16);
+    if (used > SHARED_BYTES) __builtin_trap();
+    array->name = name;
+    return *array;
 }
 
 /// Puts `count` words on the table, waits for the wave, and gives the table of the wave's lanes.

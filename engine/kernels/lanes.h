@@ -173,7 +173,7 @@ INLINE void tile_multiply(TileSums& sums, const TileWords& a, const TileWords& b
 #elif defined(__HIP__)
     typedef i32 Sums4 __attribute__((ext_vector_type(4)));
     Sums4 s = {sums.sums[0], sums.sums[1], sums.sums[2], sums.sums[3]};
-#if defined(__gfx90a__)
+#if defined(__gfx90a__) || defined(__gfx908__)
     // K is 16 there; which k a lane's word stands for is the same on both sides.
     s = __builtin_amdgcn_mfma_i32_16x16x16i8((i32)a.words[0], (i32)b.words[0], s, 0, 0, 0);
     s = __builtin_amdgcn_mfma_i32_16x16x16i8((i32)a.words[1], (i32)b.words[1], s, 0, 0, 0);

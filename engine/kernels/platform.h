@@ -1,12 +1,13 @@
 // One source, three compilers: what a kernel file may use on HIP, on CUDA and on the host.
 //
-// A plain kernel is a sequence of phases. EACH_THREAD(t, n) runs its body once for every t < n: on a GPU
-// the block's threads share the range, on the host it is a plain loop that the compiler
+// A plain kernel is a sequence of phases. EACH_THREAD(t, n) runs its body once for every t < n: on
+// a GPU the block's threads share the range, on the host it is a plain loop that the compiler
 // vectorises. A value that must outlive a phase lives in a SHARED array, and BARRIER() stands
 // between a phase that writes and one that reads. A body must not depend on the order of t.
 //
 // A tuned kernel is written for lanes and waves (lanes.h). GPUs run it, and so do the builds
-// waves32 and waves64, which run the code of a GPU on the CPU; LOCKSTEP_LANES says where it is built.
+// waves32 and waves64, which run the code of a GPU on the CPU; LOCKSTEP_LANES says where it is
+// built.
 //
 // Memory is reached through Span only. In the checked host build every access is compared with
 // the span's length; a bad one is recorded and redirected to a scratch area, so nothing is harmed.
@@ -44,11 +45,12 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define INLINE_STATIC __device__ __forceinline__ static
 #define INLINE_MEMBER __device__ __forceinline__
 #if defined(__HIP__)
-// Declared here so that no ROCm header is needed to compile device code.
+#if !defined(__HIPCC_RTC__)
+// Declared here so that no ROCm header is needed to compile device code; hiprtc brings its own.
 #define __device__ __attribute__((device))
 #define __global__ __attribute__((global))
-#define __shared__ __attribute__((shared))
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define KERNEL_ATTRIBUTES(blocks) __attribute__((amdgpu_flat_work_group_size(256, 256)))
 #define THREAD_X __builtin_amdgcn_workitem_id_x()
 #define BLOCK_X __builtin_amdgcn_workgroup_id_x()
@@ -56,21 +58,47 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define BARRIER() \
     (__builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"), __builtin_amdgcn_s_barrier(), \
      __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup"))
+#define SHARED(T, name, n) __attribute__((shared, aligned(16))) T name[n]
 #else
 #define KERNEL_ATTRIBUTES(blocks) __launch_bounds__(BLOCK_THREADS, blocks)
 #define THREAD_X threadIdx.x
 #define BLOCK_X blockIdx.x
 #define BLOCK_Y blockIdx.y
 #define BARRIER() __syncthreads()
+#define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #endif
 #define EACH_THREAD(t, n) for (u32 t = THREAD_X; t < (n); t += BLOCK_THREADS)
-#define SHARED(T, name, n) __shared__ alignas(16) T name[n]
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
 #define KERNEL(name, Args) KERNEL_DENSE(1, name, Args)
-// A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting.
-#define KERNEL_DENSE(blocks, name, Args) \
+#if defined(__HIP__)
+#define KERNEL_DENSE(blocks, name, Args) KERNEL_EARLY(blocks, name, Args)
+#define KERNEL_EARLY(blocks, name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
+#define AFTER_PREVIOUS() ((void)0)
+#else
+// From sm_90 on a launch begins while the one in front of it ends. It touches nothing that a launch
+// writes or reads before AFTER_PREVIOUS, which waits until all in front have ended.
+#if __CUDA_ARCH__ >= 900
+#define AFTER_PREVIOUS() asm volatile("griddepcontrol.wait;" ::: "memory")
+#define LET_NEXT_BEGIN() asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
+#else
+#define AFTER_PREVIOUS() ((void)0)
+#define LET_NEXT_BEGIN() ((void)0)
+#endif
+#define KERNEL_WITH(blocks, name, Args, begin)                                  \
+    __device__ __forceinline__ void name##_body(const Args& a);                 \
+    extern "C" __global__ void KERNEL_ATTRIBUTES(blocks)                        \
+        name(const __grid_constant__ Args a) {                                  \
+        LET_NEXT_BEGIN();                                                       \
+        begin;                                                                  \
+        name##_body(a);                                                         \
+    }                                                                           \
+    __device__ __forceinline__ void name##_body(const Args& a)
+#define KERNEL_DENSE(blocks, name, Args) KERNEL_WITH(blocks, name, Args, AFTER_PREVIOUS())
+// A kernel that says itself where AFTER_PREVIOUS is.
+#define KERNEL_EARLY(blocks, name, Args) KERNEL_WITH(blocks, name, Args, (void)0)
+#endif
 #else
 #define LOCKSTEP_HOST 1
 #define INLINE static inline __attribute__((always_inline))

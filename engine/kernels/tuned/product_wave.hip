@@ -1,8 +1,9 @@
 // product_wave: out[row][output] = weights[output] . x[row] for few rows, up to three matrices in
 // one launch. Replaces product. CONTRACT.md section 6.
 // Grid: x = runs of `rounds` times 16 outputs, y = rows. 32 lanes take two outputs at a time: eight
-// lanes a chunk, four chunks at once. The block's threads first lay the row's digits out in shared
-// memory, so that lanes beside each other read bytes beside each other.
+// lanes a chunk, four chunks at once. The block's threads lay the row's digits out in shared memory,
+// so that lanes beside each other read bytes beside each other; the weights of the next step are on
+// their way while this one is computed, and those of the first before the digits are there.
 // A chunk's blocks are added in order, then the chunks in order; the digits' sums are exact.
 #include "../arguments.h"
 #include "slices.h"
@@ -13,10 +14,12 @@
 #define CHUNK_LANES 8u
 // Blocks of threads on a multiprocessor: on an H100 three were better than two, four and one.
 #ifndef WAVE_BLOCKS
-#define WAVE_BLOCKS 3
+#define WAVE_BLOCKS 2
 #endif
 // Digits that are laid out at once: three of each of 14336 activations, whole chunks of any format.
 #define STAGED_BYTES 43008u
+// Units of 32 lanes in a block of threads.
+#define BLOCK_UNITS (BLOCK_THREADS / UNIT_LANES)
 #define UNIT_CHUNKS (UNIT_LANES / CHUNK_LANES)
 
 struct ProductWaveArguments {
@@ -61,28 +64,21 @@ INLINE Pair pair_at(const ProductWaveArguments& a, u32 row, u32 index, u32 pairs
     return pair;
 }
 
-/// The sums of a lane's 32 weights for each digit.
-template <typename Format, u32 DIGITS>
-INLINE void slice_sums(const Slice<Format>& slice, const u32* digits, u32 part, i32* sums) {
+/// The sum of a lane's 32 weights with one digit.
+template <typename Format>
+INLINE i32 slice_sum(const Slice<Format>& slice, const u32* digits, u32 part) {
     using S = Slice<Format>;
-    UNROLL
-    for (u32 digit = 0; digit < DIGITS; ++digit) sums[digit] = 0;
+    i32 sum = 0;
     UNROLL
     for (u32 run = 0; run < S::RUNS; ++run) {
-        const i32 scale = slice.scale(part, run);
-        i32 dots[DIGITS] = {};
+        i32 dot = 0;
         UNROLL
         for (u32 i = 0; i < S::RUN_WORDS; ++i) {
-            const u32 word = slice.word(part, run, i);
-            UNROLL
-            for (u32 digit = 0; digit < DIGITS; ++digit) {
-                const u32 e = digits[(digit * S::RUNS + run) * S::RUN_WORDS + i];
-                dots[digit] = dot4(word, e, dots[digit]);
-            }
+            dot = dot4(slice.word(part, run, i), digits[run * S::RUN_WORDS + i], dot);
         }
-        UNROLL
-        for (u32 digit = 0; digit < DIGITS; ++digit) sums[digit] += scale * dots[digit];
+        sum += slice.scale(part, run) * dot;
     }
+    return sum;
 }
 
 /// Where shared memory has what lane `part` reads of a run: runs apart, lanes beside each other. A
@@ -122,26 +118,22 @@ INLINE void stage_digits(const i8* digits, u32 width, u32 first, u32 count, Shar
     }
 }
 
-/// The digits that go with a slice: DIGITS x 32 bytes. `run256` counts from what is staged.
+/// One digit of what goes with a slice: 32 bytes. `run256` counts from what is staged.
 template <typename Format, u32 DIGITS>
-INLINE void load_digits(const LanePlace& place, u32 run256, u32* digits) {
+INLINE void load_digit(const LanePlace& place, u32 run256, u32 digit, u32* digits) {
     using S = Slice<Format>;
-    const u8* block = place.digits + run256 * DIGITS * 256;
+    const u8* plane = place.digits + (run256 * DIGITS + digit) * 256;
     UNROLL
-    for (u32 digit = 0; digit < DIGITS; ++digit) {
-        UNROLL
-        for (u32 run = 0; run < S::RUNS; ++run) {
-            u32* target = digits + (digit * S::RUNS + run) * S::RUN_WORDS;
-            const u8* source = block + digit * 256 + Layout<Format>::place(place.part, run);
-            if constexpr (S::RUN_WORDS == 4) {
-                const Word4 words = load16(source);
-                UNROLL
-                for (u32 i = 0; i < 4; ++i) target[i] = words.words[i];
-            } else {
-                const Word2 words = load8(source);
-                UNROLL
-                for (u32 i = 0; i < 2; ++i) target[i] = words.words[i];
-            }
+    for (u32 run = 0; run < S::RUNS; ++run) {
+        const u8* source = plane + Layout<Format>::place(place.part, run);
+        if constexpr (S::RUN_WORDS == 4) {
+            const Word4 words = load16(source);
+            UNROLL
+            for (u32 i = 0; i < 4; ++i) digits[run * 4 + i] = words.words[i];
+        } else {
+            const Word2 words = load8(source);
+            UNROLL
+            for (u32 i = 0; i < 2; ++i) digits[run * 2 + i] = words.words[i];
         }
     }
 }
@@ -176,12 +168,11 @@ struct Lanes {
     static constexpr u32 TASKS = WAVE_OUTPUTS * BLOCKS, STEP_BLOCKS = UNIT_CHUNKS * BLOCKS;
     static_assert(TASKS == CHUNK_LANES, "a lane finishes one block of one output");
 
-    /// Adds the chunks of blocks `first_step`.. of both outputs, in order, to their totals.
-    INLINE_STATIC void step(const ProductWaveArguments& a, const LanePlace& place,
-                            const Pair& pair, u32 first_step, float* totals) {
-        const u32 first = first_step + place.chunk * BLOCKS;
-        const u32 last = place.blocks - 1;
-        Slice<Format> slices[WAVE_OUTPUTS][BLOCKS];
+    Slice<Format> slices[WAVE_OUTPUTS][BLOCKS];
+
+    /// Fetches the weights of blocks `first_step`..
+    INLINE_MEMBER void load(const LanePlace& place, const Pair& pair, u32 first_step) {
+        const u32 first = first_step + place.chunk * BLOCKS, last = place.blocks - 1;
         UNROLL
         for (u32 b = 0; b < BLOCKS; ++b) {
             const u64 offset = (u64)(first + b < last ? first + b : last) * Format::BYTES;
@@ -190,20 +181,36 @@ struct Lanes {
                 slices[o][b].load(pair.weights[o] + offset, place.part);
             }
         }
+    }
+
+    /// Adds the chunks of blocks `first_step`.. of both outputs, in order, to their totals, and
+    /// fetches what comes next.
+    INLINE_MEMBER void step(const ProductWaveArguments& a, const LanePlace& place,
+                            const Pair& pair, u32 first_step, float* totals, const Pair& next,
+                            u32 next_step) {
+        const u32 first = first_step + place.chunk * BLOCKS;
+        const u32 last = place.blocks - 1;
         i32 sums[TASKS][DIGITS];
         BlockScales<Format> own;
         UNROLL
         for (u32 b = 0; b < BLOCKS; ++b) {
-            u32 digits[DIGITS * 8];
             const u32 block = first + b < last ? first + b : last;
-            load_digits<Format, DIGITS>(place, block - place.first_staged, digits);
+            UNROLL
+            for (u32 digit = 0; digit < DIGITS; ++digit) {
+                u32 digits[8];
+                load_digit<Format, DIGITS>(place, block - place.first_staged, digit, digits);
+                UNROLL
+                for (u32 o = 0; o < WAVE_OUTPUTS; ++o) {
+                    sums[o * BLOCKS + b][digit] =
+                        slice_sum<Format>(slices[o][b], digits, place.part);
+                }
+            }
             UNROLL
             for (u32 o = 0; o < WAVE_OUTPUTS; ++o) {
-                const u32 task = o * BLOCKS + b;
-                slice_sums<Format, DIGITS>(slices[o][b], digits, place.part, sums[task]);
-                own.keep(slices[o][b], place.part == task);
+                own.keep(slices[o][b], place.part == o * BLOCKS + b);
             }
         }
+        load(place, next, next_step);
         halve<TASKS, DIGITS>(sums, 4);
         halve<TASKS / 2, DIGITS>((i32(&)[TASKS / 2][DIGITS])sums, 2);
         halve<TASKS / 4, DIGITS>((i32(&)[TASKS / 4][DIGITS])sums, 1);
@@ -243,15 +250,20 @@ struct Lanes<Format, DIGITS, false> {
     static constexpr u32 BLOCKS = Format::CHUNK_BLOCKS, STEP_BLOCKS = UNIT_CHUNKS * BLOCKS;
     static_assert(BLOCKS == CHUNK_LANES, "a lane has one block");
 
-    INLINE_STATIC void step(const ProductWaveArguments& a, const LanePlace& place,
-                            const Pair& pair, u32 first_step, float* totals) {
+    INLINE_MEMBER void load(const LanePlace&, const Pair&, u32) {}
+    INLINE_MEMBER void step(const ProductWaveArguments& a, const LanePlace& place,
+                            const Pair& pair, u32 first_step, float* totals, const Pair&, u32) {
         const u32 first = first_step + place.chunk * BLOCKS;
         const u32 own = first + place.part, last = place.blocks - 1;
         const u32 block = own < last ? own : last;
-        u32 digits[DIGITS * 8];
+        u32 digits[DIGITS][8];
         // A chunk that does not exist reads the last one's digits.
         const u32 run256 = (first < place.blocks ? first : last) / BLOCKS;
-        load_digits<Format, DIGITS>(place, run256 - place.first_staged / BLOCKS, digits);
+        UNROLL
+        for (u32 digit = 0; digit < DIGITS; ++digit) {
+            const u32 from = run256 - place.first_staged / BLOCKS;
+            load_digit<Format, DIGITS>(place, from, digit, digits[digit]);
+        }
         const u64 index = place.row * place.blocks + block;
         const float scale = a.scales[index], sum = a.sums[index];
         UNROLL
@@ -260,7 +272,10 @@ struct Lanes<Format, DIGITS, false> {
             Slice<Format> slice;
             slice.load(bytes, 0);
             i32 sums[DIGITS];
-            slice_sums<Format, DIGITS>(slice, digits, 0, sums);
+            UNROLL
+            for (u32 digit = 0; digit < DIGITS; ++digit) {
+                sums[digit] = slice_sum<Format>(slice, digits[digit], 0);
+            }
             const float t = meet<DIGITS>(sums);
             const float product = half_at(bytes, 0) * scale;
             const float minimum = Format::HAS_MIN ? half_at(bytes, 2) : 0.0f;
@@ -301,10 +316,15 @@ INLINE void product_wave(const ProductWaveArguments& a BLOCK_PARAMETERS) {
     u32 pairs = 0;
     UNROLL
     for (u32 matrix = 0; matrix < WAVE_MATRICES; ++matrix) pairs += (a.outputs[matrix] + 1) / 2;
+    const u32 unit = BLOCK_X * a.rounds * BLOCK_UNITS + THREAD_X / UNIT_LANES;
+    Work work;
+    Pair pair = pair_at<Format>(a, BLOCK_Y, unit, pairs);
+    work.load(place, pair, 0);
+    AFTER_PREVIOUS();
     for (u32 round = 0; round < a.rounds; ++round) {
-        const u32 run = BLOCK_X * a.rounds + round;
-        const u32 unit = run * (BLOCK_THREADS / UNIT_LANES) + THREAD_X / UNIT_LANES;
-        const Pair pair = pair_at<Format>(a, BLOCK_Y, unit, pairs);
+        // After the last round there is nothing to fetch: the same pair again, which is at hand.
+        const u32 ahead = round + 1 < a.rounds ? unit + (round + 1) * BLOCK_UNITS : unit;
+        const Pair next = pair_at<Format>(a, BLOCK_Y, ahead, pairs);
         float totals[WAVE_OUTPUTS] = {};
         for (u32 first = 0; first < a.width; first += AT_ONCE) {
             const u32 end = a.width - first < AT_ONCE ? a.width : first + AT_ONCE;
@@ -316,25 +336,34 @@ INLINE void product_wave(const ProductWaveArguments& a BLOCK_PARAMETERS) {
             }
             place.first_staged = first / Format::VALUES;
             for (u32 value = first; value < end; value += STEP_VALUES) {
-                Work::step(a, place, pair, value / Format::VALUES, totals);
+                const bool last = value + STEP_VALUES >= a.width;
+                Pair source = pair;
+                UNROLL
+                for (u32 o = 0; o < WAVE_OUTPUTS; ++o) {
+                    source.weights[o] = last ? next.weights[o] : pair.weights[o];
+                }
+                const u32 following = last ? 0 : value + STEP_VALUES;
+                work.step(a, place, pair, value / Format::VALUES, totals, source,
+                          following / Format::VALUES);
             }
         }
         if (lane == 0 && pair.out != nullptr) {
             pair.out[0] = totals[0];
             if (pair.has_second) pair.out[1] = totals[1];
         }
+        pair = next;
     }
 }
 
 #define PRODUCT_WAVE(suffix, Format) PRODUCT_WAVE_OF(suffix, Format)
 #define PRODUCT_WAVE_OF(suffix, Format)                                         \
-    KERNEL_DENSE(WAVE_BLOCKS, product_wave_##suffix##_i8, ProductWaveArguments) {  \
+    KERNEL_EARLY(WAVE_BLOCKS, product_wave_##suffix##_i8, ProductWaveArguments) {  \
         product_wave<Format, 1>(a BLOCK_ARGUMENTS);                             \
     }                                                                           \
-    KERNEL_DENSE(WAVE_BLOCKS, product_wave_##suffix##_i16, ProductWaveArguments) { \
+    KERNEL_EARLY(WAVE_BLOCKS, product_wave_##suffix##_i16, ProductWaveArguments) { \
         product_wave<Format, 2>(a BLOCK_ARGUMENTS);                             \
     }                                                                           \
-    KERNEL_DENSE(WAVE_BLOCKS, product_wave_##suffix##_i24, ProductWaveArguments) { \
+    KERNEL_EARLY(WAVE_BLOCKS, product_wave_##suffix##_i24, ProductWaveArguments) { \
         product_wave<Format, 3>(a BLOCK_ARGUMENTS);                             \
     }
 

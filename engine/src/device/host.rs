@@ -5,11 +5,18 @@ use super::error::DeviceError;
 use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
+use registrations::registrations;
 use std::alloc::Layout;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod recorder;
+mod registrations;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use registrations::argument_bytes;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) use registrations::kernel_names;
 
 /// Alignment of every allocation: what GPUs give, and four cache lines.
 const ALIGNMENT_BYTES: usize = 256;
@@ -287,21 +294,13 @@ impl Backend for HostBackend {
             build: self.build.name().to_owned(),
             reason,
         };
-        let mut next = first_registration(self.build);
-        while !next.is_null() {
-            // SAFETY: not null; registrations are statics of the kernels' object file.
-            let registration = unsafe { &*next };
-            // SAFETY: the name is a string literal of the same object file.
-            let found = unsafe { CStr::from_ptr(registration.name) };
-            if found.to_bytes() == name.as_bytes() {
-                if registration.argument_bytes != argument_bytes as u64 {
-                    let theirs = registration.argument_bytes;
-                    return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
-                }
-                let handle = registration.entry as usize as u64;
-                return Ok(Kernel { name, handle, argument_bytes });
+        if let Some(registration) = registrations(self.build).find(|found| found.is(name)) {
+            if registration.argument_bytes != argument_bytes as u64 {
+                let theirs = registration.argument_bytes;
+                return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
             }
-            next = registration.next;
+            let handle = registration.entry as usize as u64;
+            return Ok(Kernel { name, handle, argument_bytes });
         }
         Err(error("no kernel of that name".to_owned()))
     }

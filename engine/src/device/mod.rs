@@ -9,6 +9,8 @@ mod buffer;
 mod cuda;
 mod error;
 mod graph;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hip;
 mod host;
 mod launch;
 mod probe;
@@ -55,9 +57,12 @@ impl Device {
             DeviceChoice::Host => {
                 Self::probed(Arc::new(host::HostBackend::new(host_build, threads)?))
             }
+            #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+            DeviceChoice::Hip(index) => Self::probed(Arc::new(hip::HipBackend::new(index)?)),
+            #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
             DeviceChoice::Hip(_) => Err(DeviceError::Missing {
                 device: choice.to_string(),
-                reason: "this version has no HIP backend".to_owned(),
+                reason: "HIP is served on Linux and x86-64 only".to_owned(),
                 remedy: "use --device host".to_owned(),
             }),
             DeviceChoice::Cuda(index) => Self::probed(Arc::new(cuda::CudaBackend::new(index)?)),

@@ -1,11 +1,25 @@
-//! The kernels' sources, for compilers at run time (NVRTC, hiprtc): which file a kernel is in, and
-//! that file with everything it includes as one text.
+//! The kernels' sources, for the compilers that come with a runtime: NVRTC and hiprtc.
+//!
+//! Invariant: these are the files the kernels' hash is of, as they were when the engine was built.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-/// Name below engine/kernels, text.
-static SOURCES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sources.rs"));
+include!(concat!(env!("OUT_DIR"), "/sources.rs"));
+
+/// The file a GPU's build begins with.
+const UNIT: &str = "gpu.cpp";
+
+/// The text of one file of engine/kernels, by its name there.
+pub(super) fn text(name: &str) -> Option<&'static str> {
+    FILES.iter().find(|(candidate, _)| *candidate == name).map(|(_, text)| *text)
+}
+
+/// All kernels as one text without an include, so that no compiler has to find a file.
+pub(super) fn unit() -> String {
+    let mut unit = String::new();
+    append(UNIT, &mut BTreeSet::new(), &mut unit);
+    unit
+}
 
 /// Suffix in a kernel's name and structure in formats.h of the quantised formats.
 const FORMATS: [(&str, &str); 10] = [
@@ -55,7 +69,7 @@ impl Unit {
         let is = |name: &&(&str, &str)| {
             name.0.trim_start_matches("tuned/").strip_suffix(".hip") == Some(stem)
         };
-        SOURCES.iter().find(is).map(|(file, _)| Self { file, format })
+        FILES.iter().find(is).map(|(file, _)| Self { file, format })
     }
 
     /// The defines that choose the format.
@@ -69,49 +83,76 @@ impl Unit {
     /// The file and everything it includes, each once.
     pub(super) fn text(self) -> String {
         let mut text = String::new();
-        expand(self.file, &mut BTreeSet::new(), &mut text);
+        append(self.file, &mut BTreeSet::new(), &mut text);
         text
     }
 }
 
-/// Appends a file with its includes in place; a name that is no file of ours stays an include.
-fn expand(name: &str, seen: &mut BTreeSet<String>, out: &mut String) {
+/// Puts a file where it is included, once; errors still name it and the line in it.
+fn append(name: &str, seen: &mut BTreeSet<String>, unit: &mut String) {
     if !seen.insert(name.to_owned()) {
         return;
     }
-    let source = SOURCES.iter().find(|(candidate, _)| *candidate == name);
-    let (_, text) = source.unwrap_or_else(|| panic!("{name} is not among the kernels' sources"));
-    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut restart = true;
-    for (index, line) in text.lines().enumerate() {
-        let included = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));
-        if let Some(included) = included {
-            expand(&resolve(folder, included), seen, out);
-            restart = true;
-            continue;
+    let source = text(name).unwrap_or_else(|| panic!("{name} is included and not in the build"));
+    let line_directive = |unit: &mut String, line: usize| {
+        unit.push_str(&format!("#line {line} \"{name}\"\n"));
+    };
+    line_directive(unit, 1);
+    for (index, line) in source.lines().enumerate() {
+        let included =
+            line.trim().strip_prefix("#include \"").and_then(|rest| rest.split_once('"'));
+        if let Some((included, _)) = included {
+            append(&beside(name, included), seen, unit);
+            line_directive(unit, index + 2);
+        } else if line.trim() == "#pragma once" {
+            unit.push('\n');
+        } else {
+            unit.push_str(line);
+            unit.push('\n');
         }
-        if restart {
-            let _ = writeln!(out, "#line {} \"{name}\"", index + 1);
-            restart = false;
-        }
-        if line != "#pragma once" {
-            out.push_str(line);
-        }
-        out.push('\n');
     }
 }
 
-fn resolve(folder: &str, included: &str) -> String {
-    match included.strip_prefix("../") {
-        Some(rest) => rest.to_owned(),
-        None if folder.is_empty() => included.to_owned(),
-        None => format!("{folder}/{included}"),
+/// The name of a file that `name` includes as `included`.
+fn beside(name: &str, included: &str) -> String {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    parts.pop();
+    for part in included.split('/') {
+        if part == ".." {
+            parts.pop().unwrap_or_default()
+        } else {
+            parts.push(part);
+            ""
+        };
     }
+    parts.join("/")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_has_every_kernel_and_needs_no_file() {
+        let unit = unit();
+        for (name, text) in FILES.iter().filter(|(name, _)| name.ends_with(".hip")) {
+            assert!(unit.contains(&format!("#line 1 \"{name}\"\n")), "{name} is not in gpu.cpp");
+            let kernels = text.lines().filter(|line| line.starts_with("KERNEL("));
+            for line in kernels {
+                assert_eq!(unit.matches(line).count(), 1, "{name}: {line}");
+            }
+        }
+        assert!(!unit.lines().any(|line| line.trim().starts_with("#include \"")), "an include");
+        assert_eq!(unit.matches("#line 1 \"platform.h\"").count(), 1);
+        assert_eq!(text("no_such_file.h"), None);
+    }
+
+    #[test]
+    fn includes_are_found_beside_the_file_that_names_them() {
+        assert_eq!(beside("gpu.cpp", "tuned/all.h"), "tuned/all.h");
+        assert_eq!(beside("tuned/all.h", "../lanes.h"), "lanes.h");
+        assert_eq!(beside("tuned/all.h", "tile.hip"), "tuned/tile.hip");
+    }
 
     #[test]
     fn every_name_finds_its_file() {

@@ -102,9 +102,8 @@ fn an_unknown_kernel_and_other_arguments_are_refused() {
 
 #[test]
 fn missing_devices_say_why_and_what_to_do() {
-    let error = Device::open(DeviceChoice::Hip(0), None, 1).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "device hip:0 is not usable: this version has no HIP backend; use --device host"
-    );
+    // What is missing depends on the machine: the driver, every GPU, or the hundredth.
+    let error = Device::open(DeviceChoice::Hip(99), None, 1).unwrap_err().to_string();
+    assert!(error.starts_with("device hip:99 is not usable: "), "{error}");
+    assert!(error.contains("use --device h"), "{error}");
 }

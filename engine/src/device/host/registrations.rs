@@ -1,0 +1,43 @@
+//! The kernels that a build says it has: a list of statics in its object file.
+
+use super::{HostBuild, Registration, first_registration};
+use std::ffi::CStr;
+
+/// The argument bytes of a kernel in the sources, which are those of the builds of GPUs.
+#[cfg(target_arch = "x86_64")]
+pub(in crate::device) fn argument_bytes(name: &str) -> Option<u64> {
+    let found = registrations(HostBuild::Waves64).find(|found| found.is(name));
+    found.map(|found| found.argument_bytes)
+}
+
+/// The names of all kernels that a GPU's build has to have.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(in crate::device) fn kernel_names() -> Vec<&'static str> {
+    let names = registrations(HostBuild::Waves64).map(|found| found.name());
+    names.map(|name| name.to_str().expect("names are ASCII")).collect()
+}
+
+/// The kernels of a build.
+pub(super) fn registrations(build: HostBuild) -> impl Iterator<Item = &'static Registration> {
+    let mut next = first_registration(build);
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: not null; registrations are statics of the kernels' object file.
+        let registration = unsafe { &*next };
+        next = registration.next;
+        Some(registration)
+    })
+}
+
+impl Registration {
+    fn name(&self) -> &'static CStr {
+        // SAFETY: the name is a string literal of the kernels' object file.
+        unsafe { CStr::from_ptr(self.name) }
+    }
+
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name().to_bytes() == name.as_bytes()
+    }
+}
