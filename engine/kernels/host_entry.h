@@ -109,8 +109,6 @@ struct SharedArray {
 #endif
 
 #define KERNEL_DENSE(blocks, name, Args) KERNEL(name, Args)
-#define KERNEL_EARLY(blocks, name, Args) KERNEL(name, Args)
-#define AFTER_PREVIOUS() ((void)0)
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
     static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \

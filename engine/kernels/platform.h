@@ -71,34 +71,9 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
 #define KERNEL(name, Args) KERNEL_DENSE(1, name, Args)
-#if defined(__HIP__)
-#define KERNEL_DENSE(blocks, name, Args) KERNEL_EARLY(blocks, name, Args)
-#define KERNEL_EARLY(blocks, name, Args) \
+// A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting.
+#define KERNEL_DENSE(blocks, name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
-#define AFTER_PREVIOUS() ((void)0)
-#else
-// From sm_90 on a launch begins while the one in front of it ends. It touches nothing that a launch
-// writes or reads before AFTER_PREVIOUS, which waits until all in front have ended.
-#if __CUDA_ARCH__ >= 900
-#define AFTER_PREVIOUS() asm volatile("griddepcontrol.wait;" ::: "memory")
-#define LET_NEXT_BEGIN() asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
-#else
-#define AFTER_PREVIOUS() ((void)0)
-#define LET_NEXT_BEGIN() ((void)0)
-#endif
-#define KERNEL_WITH(blocks, name, Args, begin)                                  \
-    __device__ __forceinline__ void name##_body(const Args& a);                 \
-    extern "C" __global__ void KERNEL_ATTRIBUTES(blocks)                        \
-        name(const __grid_constant__ Args a) {                                  \
-        LET_NEXT_BEGIN();                                                       \
-        begin;                                                                  \
-        name##_body(a);                                                         \
-    }                                                                           \
-    __device__ __forceinline__ void name##_body(const Args& a)
-#define KERNEL_DENSE(blocks, name, Args) KERNEL_WITH(blocks, name, Args, AFTER_PREVIOUS())
-// A kernel that says itself where AFTER_PREVIOUS is.
-#define KERNEL_EARLY(blocks, name, Args) KERNEL_WITH(blocks, name, Args, (void)0)
-#endif
 #else
 #define LOCKSTEP_HOST 1
 #define INLINE static inline __attribute__((always_inline))

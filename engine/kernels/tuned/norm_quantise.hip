@@ -16,6 +16,9 @@ struct NormQuantiseArguments {
     float epsilon;
 };
 
+// Values that a thread fetches before it adds the first of them up.
+#define NORM_AHEAD 16u
+
 /// The sum over the block's threads by halving: 128, 64, 32 through memory, the rest by shuffles.
 template <typename Shared>
 INLINE float tree_sum(float value, Shared& shared) {
@@ -40,9 +43,17 @@ KERNEL(norm_quantise, NormQuantiseArguments) {
     const float* branch = adds ? a.branch.at(row, a.width) : x;
     // squares
     float squares = 0.0f;
-    for (u32 i = THREAD_X; i < a.width; i += BLOCK_THREADS) {
-        const float value = adds ? x[i] + branch[i] : x[i];
-        squares = fma32(value, value, squares);
+    for (u32 first = THREAD_X; first < a.width; first += NORM_AHEAD * BLOCK_THREADS) {
+        float values[NORM_AHEAD];
+        UNROLL
+        for (u32 i = 0; i < NORM_AHEAD; ++i) {
+            const u32 column = first + i * BLOCK_THREADS;
+            const bool inside = column < a.width;
+            values[i] = !inside ? 0.0f : adds ? x[column] + branch[column] : x[column];
+        }
+        // The sum is never negative, so that a zero past the end changes no bit of it.
+        UNROLL
+        for (u32 i = 0; i < NORM_AHEAD; ++i) squares = fma32(values[i], values[i], squares);
     }
     const float mean = tree_sum(squares, partial) / (float)a.width;
     const float scale = 1.0f / sqrt32(mean + a.epsilon);

@@ -100,8 +100,8 @@ struct Slice<Q2_K> : SliceOfPlanes {
     u32 scales[2];
     INLINE_MEMBER void load(const u8* block, u32 part) {
         // A block of 84 bytes begins at a multiple of 4.
-        UNROLL
-        for (u32 i = 0; i < 2; ++i) {
+            UNROLL
+            for (u32 i = 0; i < 2; ++i) {
             planes[i] = load4(block + 16 + part / 4 * 32 + column(part) + i * 4);
             scales[i] = load4(block + part / 4 * 8 + i * 4);
         }
@@ -123,8 +123,8 @@ struct Slice<Q3_K> : SliceOfPlanes {
         // Words that stick out of these fields stay in the block, or end the block before it in
         // the same buffer: only a block at an odd multiple of 2 is read from two bytes early.
         load8_at_2(block + 32 + part / 4 * 32 + column(part), planes);
-        UNROLL
-        for (u32 i = 0; i < 2; ++i) {
+            UNROLL
+            for (u32 i = 0; i < 2; ++i) {
             mask[i] = load4_at_2(block + column(part) + i * 4);
             low[i] = load4_at_2(block + 96 + i * 4);
         }
@@ -172,8 +172,8 @@ template <u32 START>
 struct SliceOfNibbles : SliceOfBlock {
     u32 nibbles[4];
     INLINE_MEMBER void load_nibbles(const u8* block) {
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) nibbles[i] = load4_at_2(block + START + i * 4);
+            UNROLL
+            for (u32 i = 0; i < 4; ++i) nibbles[i] = load4_at_2(block + START + i * 4);
     }
     INLINE_MEMBER u32 nibble_word(u32 run, u32 i) const {
         return nibbles[i] >> run * 4 & 0x0f0f0f0fu;
@@ -228,67 +228,47 @@ template <>
 struct Slice<Q8_0> : SliceOfBlock {
     u32 bytes[8];
     INLINE_MEMBER void load(const u8* block, u32) {
-        UNROLL
-        for (u32 i = 0; i < 8; ++i) bytes[i] = load4_at_2(block + 2 + i * 4);
+            UNROLL
+            for (u32 i = 0; i < 8; ++i) bytes[i] = load4_at_2(block + 2 + i * 4);
     }
     INLINE_MEMBER u32 word(u32, u32 run, u32 i) const { return bytes[run * 4 + i]; }
 };
 
-INLINE float half_at(const u8* block, u32 offset) {
-    return half_to_f32(*(const u16*)(block + offset));
-}
-
-/// The scales of the K block that a lane finishes: taken from the slice that it had of it, where
-/// that has them, else read.
+/// The float fields of a block, and the integer minima of a K block.
 template <typename Format>
-struct BlockScales;
-
-/// Q4_K and Q5_K: every slice has the block's first sixteen bytes.
-struct ScalesOfHead {
-    Word4 head = {};
-    template <typename S>
-    INLINE_MEMBER void keep(const S& slice, bool own) {
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) head.words[i] = own ? slice.head.words[i] : head.words[i];
+struct BlockFields {
+    INLINE_STATIC float d(const u8* block) { return half_at(block, 0); }
+    INLINE_STATIC float dmin(const u8* block) { return half_at(block, 2); }
+    INLINE_STATIC float half_at(const u8* block, u32 offset) {
+        return half_to_f32(*(const u16*)(block + offset));
     }
-    INLINE_MEMBER void finish(const u8*) {}
-    INLINE_MEMBER float d() const { return half_to_f32((u16)head.words[0]); }
-    INLINE_MEMBER float dmin() const { return half_to_f32((u16)(head.words[0] >> 16)); }
     /// N of CONTRACT.md section 6: the groups' minima times their sums, in order.
-    INLINE_MEMBER float minima(const float* u) const {
+    INLINE_STATIC float minima(const u8* block, const float* u) {
+        const u32 s[3] = {load4(block + 4), load4(block + 8), load4(block + 12)};
         float n = 0.0f;
         UNROLL
-        for (u32 g = 0; g < 8; ++g) n = fma32(to_f32((i32)min_6bit(head.words + 1, g)), u[g], n);
+        for (u32 g = 0; g < 8; ++g) n = fma32(to_f32((i32)min_6bit(s, g)), u[g], n);
         return n;
     }
 };
-template <>
-struct BlockScales<Q4_K> : ScalesOfHead {};
-template <>
-struct BlockScales<Q5_K> : ScalesOfHead {};
 
-template <u32 D>
-struct ScalesOfBlock {
-    const u8* block = nullptr;
-    template <typename S>
-    INLINE_MEMBER void keep(const S&, bool) {}
-    INLINE_MEMBER void finish(const u8* bytes) { block = bytes; }
-    INLINE_MEMBER float d() const { return half_at(block, D); }
-};
 template <>
-struct BlockScales<Q3_K> : ScalesOfBlock<108> {};
-template <>
-struct BlockScales<Q6_K> : ScalesOfBlock<208> {};
-template <>
-struct BlockScales<Q2_K> : ScalesOfBlock<80> {
-    INLINE_MEMBER float dmin() const { return half_at(block, 82); }
-    INLINE_MEMBER float minima(const float* u) const {
+struct BlockFields<Q2_K> {
+    INLINE_STATIC float d(const u8* block) { return half_to_f32(*(const u16*)(block + 80)); }
+    INLINE_STATIC float dmin(const u8* block) { return half_to_f32(*(const u16*)(block + 82)); }
+    INLINE_STATIC float minima(const u8* block, const float* u) {
         float n = 0.0f;
         UNROLL
-        for (u32 g = 0; g < 16; ++g) {
-            const u32 word = load4(block + g / 4 * 4);
-            n = fma32(to_f32((i32)(word >> (g % 4 * 8 + 4) & 15)), u[g], n);
-        }
+        for (u32 g = 0; g < 16; ++g) n = fma32(to_f32(block[g] >> 4), u[g], n);
         return n;
     }
+};
+
+template <>
+struct BlockFields<Q3_K> : BlockFields<Q4_K> {
+    INLINE_STATIC float d(const u8* block) { return half_at(block, 108); }
+};
+template <>
+struct BlockFields<Q6_K> : BlockFields<Q4_K> {
+    INLINE_STATIC float d(const u8* block) { return half_at(block, 208); }
 };

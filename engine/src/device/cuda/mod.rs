@@ -26,8 +26,6 @@ pub(super) struct CudaBackend {
     name: String,
     driver: i32,
     multiprocessors: u32,
-    /// Whether launches may overlap: from compute capability 9.0 on.
-    overlaps: bool,
     modules: Modules,
     staging: Mutex<Staging>,
 }
@@ -108,7 +106,6 @@ impl CudaBackend {
             name: format!("{}, sm_{major}{minor}", result::device::get_name(device)?),
             driver,
             multiprocessors: u32::try_from(multiprocessors).unwrap_or(1),
-            overlaps: major >= 9,
             modules: Modules::new((major, minor)),
             staging: Mutex::new(Staging(staging)),
         })
@@ -320,47 +317,23 @@ impl Backend for CudaBackend {
             (&raw mut bytes).cast(),
             std::ptr::null_mut(),
         ];
-        let mut config = launch_config(grid, self.stream);
-        let mut overlap = overlap_attribute();
-        if self.overlaps {
-            config.attrs = &raw mut overlap;
-            config.numAttrs = 1;
-        }
         // SAFETY: the function is of a loaded module; the caller vouches for the arguments, which
-        // the driver copies before it returns; `config` and `overlap` live until then.
+        // the driver copies before it returns.
         let launched = unsafe {
-            sys::cuLaunchKernelEx(
-                &raw const config,
+            sys::cuLaunchKernel(
                 function,
+                grid.x,
+                grid.y,
+                1,
+                super::backend::BLOCK_THREADS,
+                1,
+                1,
+                0,
+                self.stream,
                 std::ptr::null_mut(),
                 extra.as_mut_ptr(),
             )
         };
         launched.result().map_err(|error| LaunchFault::Runtime(words(error)))
     }
-}
-
-fn launch_config(grid: Grid, stream: sys::CUstream) -> sys::CUlaunchConfig {
-    sys::CUlaunchConfig {
-        gridDimX: grid.x,
-        gridDimY: grid.y,
-        gridDimZ: 1,
-        blockDimX: super::backend::BLOCK_THREADS,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: 0,
-        hStream: stream,
-        attrs: std::ptr::null_mut(),
-        numAttrs: 0,
-    }
-}
-
-/// A launch may begin while the one in front of it ends: every kernel waits for it by itself, as
-/// `AFTER_PREVIOUS` in platform.h says.
-fn overlap_attribute() -> sys::CUlaunchAttribute {
-    // SAFETY: a structure of integers, for which zero is a value.
-    let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
-    attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    attribute.value.programmaticStreamSerializationAllowed = 1;
-    attribute
 }

@@ -10,12 +10,8 @@ use bytemuck::{Pod, Zeroable};
 /// Matrices of one launch; `WAVE_MATRICES` in `product_wave.hip`.
 pub(crate) const MATRICES: usize = 3;
 
-/// Pairs of outputs that a block of threads takes in a round.
-const BLOCK_PAIRS: u64 = 8;
-
-/// Blocks of threads for each multiprocessor from which on one takes two rounds: laying out the
-/// digits is then shared, and there are still enough to fill the last turn.
-const MANY_BLOCKS: u64 = 6;
+/// Outputs of a block of threads: eight units of 32 lanes with two each.
+const OUTPUT_RUN: u64 = 16;
 
 macro_rules! names {
     ($($kind:ident $suffix:literal),*) => {
@@ -44,7 +40,7 @@ struct Arguments {
     outputs: [u32; MATRICES],
     width: u32,
     rows: u32,
-    rounds: u32,
+    unused: u32,
 }
 
 /// A matrix of [`Kernels::product_wave`], and where its product goes.
@@ -118,10 +114,6 @@ impl Kernels {
         let sums = count / u64::from(activation_group(kind));
         accesses.push(Access::read("sums", x.sums, sums));
         let span = |index: usize| accesses[index].span();
-        let pairs: u64 = matrices.iter().map(|matrix| u64::from(matrix.outputs).div_ceil(2)).sum();
-        let runs = pairs.div_ceil(BLOCK_PAIRS);
-        let many = u64::from(self.multiprocessors) * MANY_BLOCKS;
-        let rounds = if runs > many { 2 } else { 1 };
         let arguments = Arguments {
             weights: [0, 1, 2].map(span),
             out: [3, 4, 5].map(span),
@@ -131,9 +123,10 @@ impl Kernels {
             outputs: [0, 1, 2].map(|index| place(index).1),
             width,
             rows,
-            rounds,
+            unused: 0,
         };
-        let grid = grid(kernel, runs.div_ceil(u64::from(rounds)), u64::from(rows))?;
+        let runs = matrices.iter().map(|matrix| u64::from(matrix.outputs).div_ceil(OUTPUT_RUN));
+        let grid = grid(kernel, runs.sum(), u64::from(rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
 }
