@@ -12,7 +12,9 @@ step() {
     "$@"
 }
 
-step ci/tools.sh clang
+# One setting for all scripts, so that nothing is built twice.
+export LOCKSTEP_REQUIRE_HIP=1
+step ci/tools.sh clang hip
 step cargo run --locked --release -p reference --example exp_error
 step env LOCKSTEP_CASES_TIMES=8 LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" cargo test --locked --release -p harness --test operations
 step ci/real_weights.sh

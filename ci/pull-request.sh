@@ -20,4 +20,5 @@ step cargo run --locked --release -- run
 step cargo run --locked --release -- fetch smollm2-135m-instruct
 step cargo run --locked --release -- run --model smollm2-135m-instruct --prompt "Hi" \
     --max-tokens 16 --greedy --reference wide
+step ci/nvrtc.sh
 step ci/tests.sh

@@ -188,10 +188,8 @@ fn engine_and_reference_share_no_code() {
 
 #[test]
 fn an_operation_has_one_name_everywhere() {
-    let kernels = files().into_iter().filter(|name| name.ends_with(".hip"));
-    let stems: Vec<String> = kernels
-        .map(|name| name.rsplit('/').next().unwrap().trim_end_matches(".hip").to_owned())
-        .collect();
+    let is_plain = |name: &String| name.ends_with(".hip") && !name.contains("/tuned/");
+    let stems: Vec<String> = files().into_iter().filter(is_plain).map(|name| stem(&name)).collect();
     assert!(stems.len() >= 10, "{stems:?}");
     let reference = read("reference/src/exact/mod.rs");
     for stem in &stems {
@@ -213,6 +211,35 @@ fn an_operation_has_one_name_everywhere() {
         let kernel = read(&format!("engine/kernels/{stem}.hip"));
         assert!(kernel.contains("CONTRACT.md section"), "{stem}.hip names no section");
     }
+}
+
+/// A tuned kernel is no operation: it says which plain ones it replaces, and a test beside its
+/// launcher holds it to them.
+#[test]
+fn a_tuned_kernel_names_what_it_replaces() {
+    let is_tuned = |name: &&String| name.ends_with(".hip") && name.contains("/tuned/");
+    let all = files();
+    let tuned: Vec<&String> = all.iter().filter(is_tuned).collect();
+    assert!(tuned.len() >= 8, "{tuned:?}");
+    let launchers = all.iter().filter(|name| name.starts_with("engine/src/kernels/tuned/"));
+    let tests: String =
+        launchers.filter(|name| name.ends_with("tests.rs")).map(|n| read(n)).collect();
+    for name in tuned {
+        let (stem, text) = (stem(name), read(name));
+        let header: String = text.lines().take_while(|line| line.starts_with("//")).collect();
+        assert!(header.to_lowercase().contains("replaces"), "{name} does not say what it replaces");
+        let launcher = format!("engine/src/kernels/tuned/{stem}.rs");
+        assert!(root().join(&launcher).is_file(), "{launcher} is missing");
+        // Chunks that are stored are added up by the product in tiles.
+        let tested = if stem == "chunk_sums" { "product_tiles_split" } else { &stem };
+        assert!(tests.contains(tested), "no test beside the launcher speaks of {tested}");
+        assert!(read("engine/kernels/tuned/all.h").contains(&format!("\"{stem}.hip\"")), "{name}");
+    }
+}
+
+/// The name of a file without its folder and ending.
+fn stem(name: &str) -> String {
+    name.rsplit('/').next().unwrap().trim_end_matches(".hip").to_owned()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // attention_combine: steps 3 and 4 of CONTRACT.md section 10 over what attention_chunks left.
-// attention_combine_quantise brings the result into fixed point as well, section 5: together they
-// replace the plain kernels attention and quantise.
+// attention_combine_quantise brings the result into fixed point as well, section 5; with the chunks
+// it replaces the plain kernels attention and quantise.
 // Grid: x = 256 values of a row, y = rows. One thread a value, chunks in order; M is a running
 // maximum, so that the factors of many chunks are known at once. Integer sums are exact.
 #include "attention_parts.h"

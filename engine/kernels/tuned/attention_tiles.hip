@@ -1,4 +1,4 @@
-// attention_tiles: the plain kernel attention for many rows, heads of 64 or 128 values.
+// attention_tiles: replaces the plain kernel attention for many rows, heads of 64 or 128 values.
 // CONTRACT.md section 10. Grid: x = heads, y = blocks of 64 queries, those with the most
 // keys first. A block walks the chunks of 64 positions: scores of 64 queries by 64 keys, 4 by 4 a
 // thread; weights through shared memory; then the weighted sums, 4 queries by HEAD / 16 dimensions

@@ -72,6 +72,26 @@ impl Unit {
         FILES.iter().find(is).map(|(file, _)| Self { file, format })
     }
 
+    /// Every unit there is: each file with kernels, for each format where it has kernels of several.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let files = FILES.iter().filter(|(name, _)| name.ends_with(".hip"));
+        let units = files.flat_map(|(file, text)| {
+            let formats = if text.contains("LOCKSTEP_FORMAT") { FORMATS.len() } else { 0 };
+            // The kernels for float weights of `embed` are a unit of their own.
+            let plain = formats == 0 || text.contains("Float32");
+            let formats = (0..formats).map(Some);
+            plain.then_some(None).into_iter().chain(formats).map(|format| Self { file, format })
+        });
+        units.collect()
+    }
+
+    /// Whether it is of the format with this suffix.
+    #[cfg(test)]
+    pub(super) fn is_of(self, suffix: &str) -> bool {
+        self.format.is_some_and(|format| FORMATS[format].0 == suffix)
+    }
+
     /// The defines that choose the format.
     pub(super) fn defines(self) -> Vec<String> {
         self.format.map_or_else(Vec::new, |format| {

@@ -46,7 +46,7 @@ pub struct Quantise<'a> {
     pub rows: u32,
 }
 
-/// `FixedPointOut` in tuned/fixed_point.h.
+/// `FixedPointOut` in `tuned/fixed_point.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(super) struct FixedPointOut {

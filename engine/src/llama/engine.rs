@@ -175,11 +175,6 @@ impl Engine {
         }
     }
 
-    /// Operations whose bits were compared when the device was opened.
-    pub fn operations_probed(&self) -> u64 {
-        self.kernels.device().operations_probed()
-    }
-
     /// Copies between host and device whose bounds were asserted.
     pub fn copies_checked(&self) -> u64 {
         self.kernels.device().copies_checked()

@@ -26,11 +26,6 @@ impl EngineSide {
     pub fn step(&mut self, tokens: &[u32], level: TapLevel) -> Result<engine::Step, SideError> {
         self.engine.step(tokens, tap_level(level)).map_err(|error| failure(&error, true))
     }
-
-    /// Operations whose bits were compared when the device was opened.
-    pub fn operations_probed(&self) -> u64 {
-        self.engine.operations_probed()
-    }
 }
 
 fn failure(error: &engine::Error, stepping: bool) -> SideError {

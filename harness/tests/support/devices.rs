@@ -1,4 +1,4 @@
-//! The devices that tests run on: all that are usable, or the one that LOCKSTEP_DEVICE names.
+//! The devices that tests run on: all that are usable, or the one that `LOCKSTEP_DEVICE` names.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its own part")]
 
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use engine::DeviceChoice;
 use engine::device::{Device, DeviceError};
 
-/// What LOCKSTEP_DEVICE says.
+/// What `LOCKSTEP_DEVICE` says.
 fn named() -> Option<DeviceChoice> {
     let text = std::env::var("LOCKSTEP_DEVICE").ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|error| panic!("LOCKSTEP_DEVICE: {error}")))

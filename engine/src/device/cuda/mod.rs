@@ -5,6 +5,8 @@
 
 mod compile;
 mod modules;
+#[cfg(test)]
+mod tests;
 
 use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
