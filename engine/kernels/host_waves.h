@@ -122,7 +122,8 @@ static inline void permute(u32* order, u64 seed) {
 static inline u64 order_seed() {
     const char* text = ::getenv("LOCKSTEP_ORDER");
     u64 seed = 0;
-    for (; text != nullptr && *text >= '0' && *text <= '9'; ++text) seed = seed * 10 + (*text - '0');
+    if (text == nullptr) return seed;
+    for (; *text >= '0' && *text <= '9'; ++text) seed = seed * 10 + (u64)(*text - '0');
     return seed;
 }
 

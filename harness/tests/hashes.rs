@@ -1,8 +1,8 @@
-//! One set of hashes for every device: `fixtures/hashes.toml` says what a prompt and the steps after
-//! it leave behind. A device that computes otherwise is wrong, or the contract has changed.
+//! One set of hashes for every device: `fixtures/hashes.toml` says what a prompt and the steps
+//! after it leave behind. A device that computes otherwise is wrong, or the contract has changed.
 //!
-//! `LOCKSTEP_HASHES=write` writes the file anew with the host's; `LOCKSTEP_8B=FILE` adds the fixture
-//! `llama3-8b`, which is too large to be made in a test.
+//! `LOCKSTEP_HASHES=write` writes the file anew with the host's; `LOCKSTEP_8B=FILE` adds the
+//! fixture `llama3-8b`, which is too large to be made in a test.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod support;

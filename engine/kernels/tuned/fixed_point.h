@@ -59,7 +59,9 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
         out.digits[((u64)row * out.digit_count + digit) * width + column] = low;
         rest = (rest - low) >> 8;
     }
-    if (column % out.block == 0) out.scales[(u64)row * (width / out.block) + column / out.block] = scale;
+    if (column % out.block == 0) {
+        out.scales[(u64)row * (width / out.block) + column / out.block] = scale;
+    }
     if (column % out.group == 0) {
         out.sums[(u64)row * (width / out.group) + column / out.group] = scale * to_f32(sum);
     }

@@ -72,7 +72,7 @@ impl Unit {
         FILES.iter().find(is).map(|(file, _)| Self { file, format })
     }
 
-    /// Every unit there is: each file with kernels, for each format where it has kernels of several.
+    /// Every unit there is: each file, for each format where it has kernels of several.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let files = FILES.iter().filter(|(name, _)| name.ends_with(".hip"));

@@ -26,7 +26,8 @@ Examples:
   lockstep bench --model smollm2-135m-instruct --repeat 5 --format json
   lockstep bench --model 8b.gguf --device cuda --parts engine --prefill 4096 --decode 64
 
-The engine's steps bring back digests of what is watched, 32 bytes a row, and never a whole row. Each line of the table is measured in its own process, after one warm-up; figures are medians.";
+The engine's steps bring back digests of what is watched, 32 bytes a row, and never a whole row.
+Each line of the table is measured in its own process, after one warm-up; figures are medians.";
 
 /// Measure both sides, apart and together, and candle beside them
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The kernels that were asked for, and the modules they were compiled into, each when it is needed.
+//! The kernels that were asked for, and the modules they are compiled into when they are needed.
 
 use super::super::backend::Kernel;
 use super::super::error::DeviceError;
@@ -97,7 +97,7 @@ impl Modules {
     }
 }
 
-/// Compares the size of the arguments with what the compiled kernel takes, where the driver says it.
+/// Compares the size of the arguments with what the kernel takes, where the driver says it.
 fn check_arguments(function: sys::CUfunction, argument_bytes: usize) -> Result<(), String> {
     let (mut offset, mut bytes) = (0, 0);
     // SAFETY: the function is loaded; both pointers are of locals.

@@ -1,5 +1,5 @@
 //! The tuned kernels of attention against the plain ones, on waves of 32 and of 64 lanes: equal
-//! bits, with ordinary values and with denormals, zeros of both signs, huge scores, infinities, NaN.
+//! bits, with ordinary values and with denormals, zeros of both signs, huge scores, inf and NaN.
 
 use super::tests::{Fixed, Numbers, plain, quantised, waves};
 use crate::device::{Buffer, Device};

@@ -1,4 +1,4 @@
-//! Every tuned kernel against the plain ones it replaces, on waves of 32 and of 64 lanes: equal bits.
+//! Tuned kernels against the plain ones they replace, on waves of 32 and of 64 lanes: equal bits.
 
 use super::super::quantise::FixedPoint;
 use super::super::{Kernels, Product, Quantise, RmsNorm, activation_block, activation_group};
