@@ -76,6 +76,25 @@ INLINE float shuffle_from(float value, u32 source) {
     return from_bits(shuffle_from(to_bits(value), source));
 }
 
+/// The same value, one for all lanes, but nothing that is computed with it leaves its loop.
+INLINE u32 kept_here(u32 value) {
+#if defined(__HIP__)
+    asm volatile("" : "+s"(value));
+#elif defined(LOCKSTEP_GPU)
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
+/// Byte `i` of a word; `i` is a constant.
+INLINE u32 byte_of(u32 word, u32 i) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+    return __byte_perm(word, 0, 0x4440 | i);
+#else
+    return word >> i * 8 & 255;
+#endif
+}
+
 /// sum + the dot product of four signed bytes.
 INLINE i32 dot4(u32 a, u32 b, i32 sum) {
 #if defined(LOCKSTEP_WAVES)
@@ -96,6 +115,15 @@ INLINE void copy16(void* shared, const void* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
 #else
     *(Word4*)shared = *(const Word4*)global;
+#endif
+}
+/// Four bytes, likewise.
+INLINE void copy4(void* shared, const void* global) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+    const u32 target = (u32)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(target), "l"(global) : "memory");
+#else
+    *(u32*)shared = *(const u32*)global;
 #endif
 }
 /// Ends a group of copies.

@@ -4,8 +4,8 @@
 // of 256 values: a block of the K formats, a chunk of the others. In a step a wave turns weights
 // into operands once (tile_formats.h), which meet all digits of all subtiles, from a shared ring.
 // Order of summation: exact integers within a block, then f32 by CONTRACT.md section 6, blocks in
-// order, chunks in order, in the registers of the lane that has the sum.
-#include "tile_sums.h"
+// order, chunks in order, by the lane that has the sum.
+#include "tile_groups.h"
 
 /// This thread's share of the scales of a subtile: one of a block of 256 values, or one scale or
 /// sum of a block of 32.
@@ -22,20 +22,10 @@ INLINE float tiles_row_value(const ProductArguments& a, const TilesPlace& place,
     return SMALL && Format::HAS_MIN ? a.sums[at] : 0.0f;
 }
 
-/// The same value, but nothing that is computed with it leaves its loop.
-INLINE u32 tiles_kept_here(u32 value) {
-#if defined(__HIP__)
-    asm volatile("" : "+s"(value));
-#elif defined(LOCKSTEP_GPU)
-    asm volatile("" : "+r"(value));
-#endif
-    return value;
-}
-
 /// The sums of a lane go to out, from `base` on.
 INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place, u64 base,
                         const float (&sums)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
-    const u32 rows = tiles_kept_here(a.rows), outputs = tiles_kept_here(a.outputs);
+    const u32 rows = kept_here(a.rows), outputs = kept_here(a.outputs);
     UNROLL
     for (u32 s = 0; s < TILES_SUBTILES; ++s) {
         UNROLL
@@ -176,9 +166,26 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
     }
 }
 
-#define PRODUCT_TILES_DIGITS(suffix, Format, digits, count)               \
-    KERNEL(product_tiles_##suffix##_##digits, ProductArguments) {         \
-        product_tiles<Format, count>(a BLOCK_ARGUMENTS);                  \
+template <typename Format, u32 DIGITS>
+INLINE void product_tiles_any(const ProductArguments& a BLOCK_PARAMETERS) {
+    if constexpr (Tiled<Format>::GROUPED) {
+        typedef GroupsStage<DIGITS> Stage;
+        SHARED(Word4, digits, 2 * Stage::CHUNKS);
+        SHARED(Word4, values, 2 * Stage::VALUES);
+        SHARED(float, factors, TilesFactors<Format>::ALL);
+        const TilesPlace place = tiles_here<Format>(a, BLOCK_X, BLOCK_Y);
+        groups_product<Format, DIGITS>(a, place, &digits[0], &values[0], &factors[0]);
+    } else {
+        product_tiles<Format, DIGITS>(a BLOCK_ARGUMENTS);
+    }
+}
+
+// Blocks of threads on one multiprocessor.
+#define PRODUCT_TILES_DENSE(Format, count) (Tiled<Format>::GROUPED ? GroupsStage<count>::DENSE : 1)
+#define PRODUCT_TILES_DIGITS(suffix, Format, digits, count)                             \
+    KERNEL_DENSE(PRODUCT_TILES_DENSE(Format, count), product_tiles_##suffix##_##digits, \
+                 ProductArguments) {                                                    \
+        product_tiles_any<Format, count>(a BLOCK_ARGUMENTS);                            \
     }
 #define PRODUCT_TILES(suffix, Format)              \
     PRODUCT_TILES_DIGITS(suffix, Format, i8, 1)    \

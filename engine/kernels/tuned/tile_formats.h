@@ -1,7 +1,8 @@
 // The ten formats as operands of matrix tiles: signed bytes straight from raw blocks.
 //
 // A lane takes runs that lie together: of a block of 256 values parts of 16, all of one scale, of a
-// block of 32 one quarter. Where a group has an integer scale, the operand is scale times
+// block of 32 one quarter. Groups of 32 are a tile's k: their weights are operands as they are,
+// and tile_groups.h multiplies by scales. Where a group is smaller, the operand is scale times
 // weight, in one plane of bytes where that fits and in two otherwise: product = low + 256 high,
 // both signed, so that no sum of a tile ever meets a scale.
 #pragma once
@@ -94,12 +95,15 @@ INLINE u32 spread_bits(u32 bits) { return (bits & 15u) * 0x00204081u & 0x0101010
 /// use. From them come, for pieces 0..=3 of a step, `values`, unsigned bytes of part `part`, from
 /// which OFFSET is to be taken, and `scales`, bytes in the order of groups, as are those of
 /// `mins(b)`. D and DMIN are where the floats lie. NEGATED: the operand is minus the product.
+/// GROUPED ones have `word` instead, words 2q and 2q + 1 of a group, and read `scales` and `mins`
+/// from the block's first 16 bytes.
 template <typename Format>
 struct Tiled;
 
 struct TiledSmall {
     // Nothing is loaded ahead.
     static constexpr u32 PLANES = 1, RAW = 1;
+    static constexpr bool GROUPED = false;
 };
 
 template <>
@@ -173,6 +177,7 @@ template <>
 struct Tiled<Q2_K> {
     static constexpr u32 PLANES = 1, D = 80, DMIN = 82, RAW = 12;
     static constexpr i32 OFFSET = 0;
+    static constexpr bool GROUPED = false;
     static constexpr bool NEGATED = false;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
@@ -211,6 +216,7 @@ struct Tiled<Q3_K> {
     // -32 * -4 does not fit a byte, and minus that does: so does minus every other product.
     static constexpr u32 PLANES = 1, D = 108, RAW = 19;
     static constexpr i32 OFFSET = 4;
+    static constexpr bool GROUPED = false;
     static constexpr bool NEGATED = true;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
@@ -251,50 +257,43 @@ struct Tiled<Q3_K> {
 /// What Q4_K and Q5_K have in common. A lane takes both nibbles of the bytes it loads.
 template <u32 NIBBLES>
 struct TiledNibbles {
-    static constexpr u32 PLANES = 2, D = 0, DMIN = 2;
-    static constexpr i32 OFFSET = 0;
-    static constexpr bool NEGATED = false;
-    INLINE_STATIC u32 part(u32 piece, u32 q) {
-        return piece / 2 * 8 + q / 2 * 4 + piece % 2 * 2 + q % 2;
-    }
+    static constexpr u32 PLANES = 1, D = 0, DMIN = 2;
+    static constexpr bool GROUPED = true;
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
-        load_around<16, 4>(b, raw);
         UNROLL
-        for (u32 half = 0; half < 2; ++half) {
-            load_around<16, 4>(b + NIBBLES + half * 64 + q * 16, raw + 4 + half * 4);
+        for (u32 pair = 0; pair < 4; ++pair) {
+            const Word2 words = load8(b + NIBBLES + pair * 32 + q * 8);
+            raw[pair * 2] = words.words[0];
+            raw[pair * 2 + 1] = words.words[1];
         }
     }
-    INLINE_STATIC Word4 values(const u32* raw, u32, u32 piece, u32) {
-        Word4 out;
-        const u32* words = raw + 4 + piece / 2 * 4;
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) out.words[i] = words[i] >> piece % 2 * 4 & 0x0f0f0f0fu;
-        return out;
+    INLINE_STATIC u32 word(const u32* raw, u32 group, u32 i) {
+        return raw[group / 2 * 2 + i] >> group % 2 * 4 & 0x0f0f0f0fu;
     }
-    INLINE_STATIC Word4 scales(const u32* raw, u32) { return six_bits(raw[1], raw[3]); }
-    INLINE_STATIC Word4 mins(const u8* b) { return six_bits(load4(b + 8), load4(b + 12) >> 4); }
+    INLINE_STATIC Word4 scales(const Word4& header) {
+        return six_bits(header.words[1], header.words[3]);
+    }
+    INLINE_STATIC Word4 mins(const Word4& header) {
+        return six_bits(header.words[2], header.words[3] >> 4);
+    }
 };
 
 template <>
 struct Tiled<Q4_K> : TiledNibbles<16> {
-    static constexpr u32 RAW = 12;
+    static constexpr u32 RAW = 8;
 };
 
 template <>
 struct Tiled<Q5_K> : TiledNibbles<48> {
-    static constexpr u32 RAW = 16;
-    // The nibbles of quarter q are at q * 16 of 64 bytes, two groups of 32, as its part says.
+    static constexpr u32 RAW = 10;
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
         TiledNibbles<48>::load(b, q, raw);
-        load_around<16, 4>(b + 16 + q % 2 * 16, raw + 12);
+        const Word2 words = load8(b + 16 + q * 8);
+        raw[8] = words.words[0];
+        raw[9] = words.words[1];
     }
-    INLINE_STATIC Word4 values(const u32* raw, u32 odd, u32 piece, u32 q) {
-        Word4 out = TiledNibbles<48>::values(raw, odd, piece, q);
-        UNROLL
-        for (u32 i = 0; i < 4; ++i) {
-            out.words[i] |= (raw[12 + i] >> part(piece, q) / 2 & 0x01010101u) << 4;
-        }
-        return out;
+    INLINE_STATIC u32 word(const u32* raw, u32 group, u32 i) {
+        return TiledNibbles<48>::word(raw, group, i) | (raw[8 + i] >> group & 0x01010101u) << 4;
     }
 };
 
@@ -302,6 +301,7 @@ template <>
 struct Tiled<Q6_K> {
     static constexpr u32 PLANES = 2, D = 208, RAW = 25;
     static constexpr i32 OFFSET = 32;
+    static constexpr bool GROUPED = false;
     static constexpr bool NEGATED = false;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {

@@ -24,10 +24,11 @@ INLINE u32 tiles_place(u32 row, u32 chunk) {
     return row * TILES_ROW_CHUNKS + (chunk ^ row % 2 * 6 ^ (row & 2));
 }
 
-/// From the place of a chunk the place of the one whose number has the bits `chunk` flipped, in the
-/// lane's column `column`: eight rows further, which are placed alike.
-INLINE u32 tiles_next(u32 place, u32 chunk, u32 column) {
-    return (place ^ chunk) + column * 8 * TILES_ROW_CHUNKS;
+/// From the place of a chunk below 8 that of the one whose number has the bits `chunk` flipped, in
+/// the lane's column `column`: eight rows further, which are placed alike. What is a constant is
+/// added to the pointer, as a load has room for it.
+INLINE const Word4* tiles_next(const Word4* digits, u32 place, u32 chunk, u32 column) {
+    return digits + (place ^ (chunk & 7)) + ((chunk & 8) + column * 8 * TILES_ROW_CHUNKS);
 }
 
 /// Where a block of threads is. It takes the steps from `first_step` to `steps`.
@@ -197,11 +198,14 @@ struct TilesFactors {
     static constexpr u32 D = SMALL ? 8 : 1;
     static constexpr u32 MINS = !Format::HAS_MIN ? 0 : SMALL ? 8 : Format::VALUES / Format::GROUP;
     static constexpr u32 DMIN = Format::HAS_MIN && !SMALL ? 1 : 0;
-    static constexpr u32 ALL = TILES_OUTPUTS * (D + DMIN + MINS);
+    // Words of scales, four in each.
+    static constexpr u32 SCALES = Tiled<Format>::GROUPED ? 2 : 0;
+    static constexpr u32 ALL = TILES_OUTPUTS * (D + DMIN + MINS + SCALES);
     // mins first, whose rows are read in fours.
     INLINE_STATIC u32 mins(u32 output) { return output * MINS; }
     INLINE_STATIC u32 d(u32 output) { return TILES_OUTPUTS * MINS + output * D; }
-    INLINE_STATIC u32 dmin(u32 output) { return TILES_OUTPUTS * (MINS + D) + output; }
+    INLINE_STATIC u32 scales(u32 output) { return TILES_OUTPUTS * (MINS + D) + output * SCALES; }
+    INLINE_STATIC u32 dmin(u32 output) { return TILES_OUTPUTS * (MINS + D + SCALES) + output; }
 };
 
 /// Two threads an output write them.

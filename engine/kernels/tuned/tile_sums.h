@@ -14,6 +14,19 @@ INLINE void tiles_clear(TileSums& sums) {
 /// f(sum), exact: magnitudes are at most 2^22.
 INLINE float tiles_float(i32 sum) { return from_bits((u32)sum) - from_bits(TILES_ZERO); }
 
+/// The words of b for the 32 values of group `k`; `lane` is where the lane's chunk of group 0 lies.
+INLINE TileWords tiles_pairs(const Word4* digits, u32 lane, u32 k) {
+    TileWords b;
+    UNROLL
+    for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
+        const Word4* from = tiles_next(digits, lane, k * 2, c);
+        const Word2 pair = load8(from->words + tiles_quarter() % 2 * 2);
+        b.words[c * 2] = pair.words[0];
+        b.words[c * 2 + 1] = pair.words[1];
+    }
+    return b;
+}
+
 /// T of section 6 over a 256-value block, for the sums of one subtile.
 template <typename Format, u32 DIGITS>
 INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
@@ -40,8 +53,8 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
             Word4 chunks[TILES_LANE_ROWS];
             UNROLL
             for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
-                const u32 place = tiles_next(lane, Tile::part(piece, 0), c);
-                chunks[c] = digits[digit * TILES_CHUNKS + place];
+                const Word4* from = digits + digit * TILES_CHUNKS;
+                chunks[c] = *tiles_next(from, lane, Tile::part(piece, 0), c);
             }
             UNROLL
             for (u32 k = 0; k < 2; ++k) {
@@ -77,14 +90,13 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
     }
 }
 
-/// One block of a K format joins the chunk. `scales` are those of the subtile's rows.
-template <typename Format, u32 DIGITS>
-INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
-                        const Word4* sums, const float* factors, const float* scales,
-                        float (&chunk)[TILES_HIGH][TILE_SUMS]) {
+/// One block of a K format, of which `t` is T, joins the chunk. `scales` are those of the subtile's
+/// rows.
+template <typename Format>
+INLINE void tiles_join(const float (&t)[TILES_HIGH][TILE_SUMS], const Word4* sums,
+                       const float* factors, const float* scales,
+                       float (&chunk)[TILES_HIGH][TILE_SUMS]) {
     typedef TilesFactors<Format> At;
-    float t[TILES_HIGH][TILE_SUMS];
-    tiles_meet<Format, DIGITS>(operands, digits, t);
     // Where the lane's first sum has its factors; the others have theirs at constant distances.
     const u32 output = WAVE * TILES_HIGH * TILE_ROWS + tile_sum_row(0);
     const float *d = factors + At::d(output), *mins = factors + At::mins(output);
@@ -116,6 +128,15 @@ INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, co
     }
 }
 
+template <typename Format, u32 DIGITS>
+INLINE void tiles_block(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
+                        const Word4* sums, const float* factors, const float* scales,
+                        float (&chunk)[TILES_HIGH][TILE_SUMS]) {
+    float t[TILES_HIGH][TILE_SUMS];
+    tiles_meet<Format, DIGITS>(operands, digits, t);
+    tiles_join<Format>(t, sums, factors, scales, chunk);
+}
+
 /// One chunk of blocks of 32 values as a sum. `rows` has eight scales of each row of the
 /// subtile, then eight sums of each.
 template <typename Format, u32 DIGITS>
@@ -134,14 +155,7 @@ INLINE void tiles_chunk(const TilesOperands<1>& operands, const Word4* digits, c
         float power = 1.0f;
         ROLL
         for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
-            TileWords b;
-            UNROLL
-            for (u32 c = 0; c < TILES_LANE_ROWS; ++c) {
-                const Word4* from = digits + digit * TILES_CHUNKS + tiles_next(lane, k * 2, c);
-                const Word2 pair = load8(from->words + quarter % 2 * 2);
-                b.words[c * 2] = pair.words[0];
-                b.words[c * 2 + 1] = pair.words[1];
-            }
+            const TileWords b = tiles_pairs(digits + digit * TILES_CHUNKS, lane, k);
             UNROLL
             for (u32 high = 0; high < TILES_HIGH; ++high) {
                 TileSums sums;
