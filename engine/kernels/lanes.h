@@ -140,8 +140,8 @@ INLINE void copies_wait() {
 #endif
 }
 
-// A tile of the integer matrix cores: sums[16][16] += a[16][32] . b[32][16], int8 to i32, exact. Each
-// lane holds a few words of each operand, a word being four neighbours in k.
+// A tile of the integer matrix cores: sums[16][16] += a[16][32] . b[32][16], int8 to i32, exact.
+// Each lane holds a few words of each operand, a word being four neighbours in k.
 #define TILE_ROWS 16u
 #define TILE_COLUMNS 16u
 #define TILE_K 32u

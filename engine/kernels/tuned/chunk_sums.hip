@@ -1,5 +1,5 @@
 // chunk_sums: out[i] = sum in order of chunks[c][i], for product_tiles where it stores each chunk
-// by itself. Replaces the last step of product, CONTRACT.md section 6. Grid: x = runs of 256 values.
+// by itself. Replaces the last step of product, CONTRACT.md section 6. Grid: x = 256 values.
 #include "../arguments.h"
 #include "../lanes.h"
 

@@ -1,4 +1,4 @@
-// product_tiles: what product computes, bit for bit, for many rows, on the integer matrix cores.
+// product_tiles: replaces product for many rows, bit for bit, on the integer matrix cores.
 // Grid: x = runs of 128 outputs, y = runs of 64 rows, or times parts of a.chunks chunks, which then
 // go to out[chunk][row][output]. A wave has 16 or 32 outputs and all rows, in subtiles of 16. Steps
 // of 256 values: a block of the K formats, a chunk of the others. In a step a wave turns weights
