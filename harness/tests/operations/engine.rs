@@ -178,6 +178,17 @@ impl Engine {
             return self.kernels.product(input, out).unwrap();
         }
         let kernels::Product { weights, kind, x, outputs, width, rows } = input;
+        if rows > 2 {
+            // Both ways of the tiles: whole rows, and chunks spread over blocks of threads.
+            return match kernels::split_chunks(&input, self.kernels.multiprocessors()) {
+                Some(chunks) if rows % 2 == 1 => {
+                    let values = usize::try_from(kernels::split_values(&input)).unwrap();
+                    let workspace = self.allocate::<f32>(values);
+                    self.kernels.product_tiles_split(input, chunks, workspace.all(), out).unwrap();
+                }
+                _ => self.kernels.product_tiles(input, out).unwrap(),
+            };
+        }
         let input = kernels::ProductWave { kind, x, width, rows };
         let matrix = kernels::WaveMatrix { weights, outputs, out };
         self.kernels.product_wave(input, &[matrix]).unwrap();
@@ -309,8 +320,26 @@ impl Engine {
             position: position(&read_from, positions - rows),
             context: size(context),
         };
-        self.kernels.attention(input, out.all()).unwrap();
+        if self.tuned && rows <= 2 {
+            self.attention_in_chunks(input, out.all());
+        } else if self.tuned && self.kernels.serves_attention_tiles(size(head_size)) {
+            self.kernels.attention_tiles(input, out.all()).unwrap();
+        } else {
+            self.kernels.attention(input, out.all()).unwrap();
+        }
         read(&out, queries.len())
+    }
+
+    fn attention_in_chunks<E: Pod>(&self, input: kernels::Attention<'_, E>, out: View<'_, f32>) {
+        let kernels::Attention { heads, head_size, rows, position, .. } = input;
+        let parts = (rows * heads * kernels::chunks_count(position.largest, rows)) as usize;
+        let (maxima, totals) = (self.allocate::<f32>(parts), self.allocate::<f32>(parts));
+        let sums = self.allocate::<f32>(parts * head_size as usize);
+        let (maxima, totals, sums) = (maxima.all(), totals.all(), sums.all());
+        let chunks = kernels::Chunks { maxima, totals, sums };
+        self.kernels.attention_chunks(input, chunks).unwrap();
+        let input = kernels::AttentionCombine { chunks, heads, head_size, rows, position };
+        self.kernels.attention_combine(input, out, None).unwrap();
     }
 
     /// Section 11.

@@ -11,8 +11,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// Tuned kernels with more addresses than scalar registers: the rest lie in lanes of vector
-/// registers (44 and 28 of them on gfx942), never in memory, which is demanded as of all.
-const SCALARS_IN_VECTORS: [&str; 2] = ["attention_chunks_f32", "attention_chunks_f16"];
+/// registers (44 and 28 of them on gfx942, 2 or 3 of the products on gfx90a), never in memory,
+/// which is demanded as of all.
+const SCALARS_IN_VECTORS: [&str; 5] = [
+    "attention_chunks_f32",
+    "attention_chunks_f16",
+    "product_tiles_q4_k_i24",
+    "product_tiles_q5_k_i16",
+    "product_tiles_q5_k_i24",
+];
 
 /// Plain kernels whose local arrays do not fit the registers, or are indexed as registers cannot
 /// be: `product` keeps sixteen rows' sums and a whole unpacked block, and `embed` a block. They are
