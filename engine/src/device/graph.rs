@@ -28,8 +28,8 @@ impl Device {
         &self,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
-        *self.captured() = Some(Vec::new());
         self.backend.begin_capture()?;
+        *self.captured() = Some(Vec::new());
         let result = work();
         let handle = self.backend.end_capture();
         let mut allocations = self.captured().take().unwrap_or_default();
