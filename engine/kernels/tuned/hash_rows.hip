@@ -14,7 +14,7 @@ struct RowDigest {
     float least;     // of the values that are no NaN; +infinity where there is none
     float greatest;  // -infinity where there is none
     u32 width;
-    u32 written;     // 1: the record is of this step
+    u32 written;     // 1: a digest was taken here
 };
 
 struct HashRowsArguments {

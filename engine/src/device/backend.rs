@@ -130,9 +130,6 @@ pub(super) trait Backend: Send + Sync + Debug {
     /// Finds a kernel by name.
     fn kernel(&self, name: &'static str, argument_bytes: usize) -> Result<Kernel, DeviceError>;
 
-    /// Makes a kernel ready, so that its first launch neither compiles nor loads anything.
-    fn prepare(&self, kernel: &Kernel) -> Result<(), DeviceError>;
-
     /// Enqueues one launch. `parallel` is false for work too small to spread over threads.
     ///
     /// # Safety

@@ -7,13 +7,15 @@ use super::backend::Backend;
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Copies asked for and copies whose bounds were asserted; equal unless the gate was passed by.
 #[derive(Debug, Default)]
 pub(super) struct CopyCounts {
     pub(super) total: AtomicU64,
     pub(super) checked: AtomicU64,
+    /// While launches are captured, nothing may be copied: a graph would copy again at each replay.
+    pub(super) capturing: AtomicBool,
 }
 
 /// Memory of a device, freed when nobody holds it: a buffer, or a graph that was captured with it.
@@ -23,6 +25,13 @@ pub(super) struct Allocation {
     pub(super) name: String,
     address: u64,
     bytes: u64,
+}
+
+impl Allocation {
+    /// Whether it is memory of this backend.
+    pub(super) fn is_of(&self, backend: &dyn Backend) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.backend), std::ptr::from_ref(backend))
+    }
 }
 
 /// A named allocation.
@@ -185,6 +194,9 @@ impl<T: Pod> View<'_, T> {
     /// Asserts that both sides of a copy have one length, and counts the copy.
     fn gate(&self, host_count: usize) -> Result<(), DeviceError> {
         self.buffer.counts.total.fetch_add(1, Ordering::Relaxed);
+        if self.buffer.counts.capturing.load(Ordering::Relaxed) {
+            return Err(DeviceError::CopyInCapture { name: self.buffer.name().to_owned() });
+        }
         if host_count as u64 != self.count {
             return Err(DeviceError::CopyLength {
                 name: self.buffer.name().to_owned(),

@@ -60,6 +60,12 @@ pub enum DeviceError {
         /// Elements of the device view.
         device_count: u64,
     },
+    /// A copy that a graph would repeat at each replay.
+    #[error("copy of {name} refused: launches are being captured; copy before or after")]
+    CopyInCapture {
+        /// The buffer.
+        name: String,
+    },
     /// A launch that would reach past a buffer.
     #[error(
         "launch of {kernel} refused: {argument} needs {needed} elements, {buffer} has {available}"

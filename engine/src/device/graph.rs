@@ -3,6 +3,7 @@
 use super::backend::Backend;
 use super::buffer::Allocation;
 use super::{Device, DeviceError};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Launches in their order, with the arguments they had when they were captured.
@@ -28,9 +29,12 @@ impl Device {
         &self,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
+        assert!(self.captured().is_none(), "one capture at a time");
         self.backend.begin_capture()?;
         *self.captured() = Some(Vec::new());
+        self.counts.capturing.store(true, Ordering::Relaxed);
         let result = work();
+        self.counts.capturing.store(false, Ordering::Relaxed);
         let handle = self.backend.end_capture();
         let mut allocations = self.captured().take().unwrap_or_default();
         allocations.sort_by_key(Arc::as_ptr);

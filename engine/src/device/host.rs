@@ -305,10 +305,6 @@ impl Backend for HostBackend {
         Err(error("no kernel of that name".to_owned()))
     }
 
-    fn prepare(&self, _kernel: &Kernel) -> Result<(), DeviceError> {
-        Ok(())
-    }
-
     unsafe fn launch(
         &self,
         kernel: &Kernel,

@@ -80,6 +80,8 @@ pub(super) fn launch<A: Pod>(
     arguments: &A,
 ) -> Result<(), DeviceError> {
     check(kernel, accesses)?;
+    let own = |access: &Access| access.allocation.is_of(backend);
+    assert!(accesses.iter().all(own), "buffers of {} are of the device that runs it", kernel.name);
     assert_eq!(size_of::<A>(), kernel.argument_bytes, "arguments of {}", kernel.name);
     assert!(grid.x > 0, "grid of {}", kernel.name);
     assert!(grid.y > 0, "grid of {}", kernel.name);

@@ -136,11 +136,6 @@ impl Device {
         self.backend.kernel(name, size_of::<A>())
     }
 
-    /// Makes a kernel ready, so that its first launch neither compiles nor loads anything.
-    pub fn prepare(&self, kernel: &Kernel) -> Result<(), DeviceError> {
-        self.backend.prepare(kernel)
-    }
-
     /// Asserts the extents of `accesses`, which stand in the order of the spans in `arguments`,
     /// and enqueues the launch.
     pub fn launch<A: Pod>(

@@ -14,6 +14,7 @@ pub(super) fn text(name: &str) -> Option<&'static str> {
     FILES.iter().find(|(candidate, _)| *candidate == name).map(|(_, text)| *text)
 }
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 /// All kernels as one text without an include, so that no compiler has to find a file.
 pub(super) fn unit() -> String {
     let mut unit = String::new();

@@ -107,3 +107,42 @@ fn missing_devices_say_why_and_what_to_do() {
     assert!(error.starts_with("device hip:99 is not usable: "), "{error}");
     assert!(error.contains("use --device h"), "{error}");
 }
+
+#[test]
+fn a_capture_runs_nothing_copies_nothing_and_leaves_the_device_usable() {
+    let device = device(HostBuild::Baseline);
+    let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+    let x = device.upload("x", &[1.0_f32, 2.0]).unwrap();
+    let out = device.allocate::<f32>("out", 2).unwrap();
+    let add = || kernels.residual(x.all(), x.all(), out.all(), 2);
+    let values = |buffer: &Buffer| {
+        let mut values = [0.0_f32; 2];
+        buffer.all().read(&mut values).unwrap();
+        values
+    };
+    let failed = device.capture(|| -> Result<(), DeviceError> {
+        add()?;
+        x.all().write(&[3.0_f32, 4.0])
+    });
+    let error = failed.unwrap_err().to_string();
+    assert_eq!(error, "copy of x refused: launches are being captured; copy before or after");
+    let graph = device.capture(add).unwrap();
+    assert!(values(&out)[0].is_nan(), "nothing ran while it was captured");
+    x.all().write(&[3.0_f32, 4.0]).unwrap();
+    graph.replay().unwrap();
+    assert_eq!(values(&out), [6.0, 8.0]);
+    // The graph holds its memory.
+    drop(x);
+    graph.replay().unwrap();
+    assert_eq!(values(&out), [6.0, 8.0]);
+}
+
+#[test]
+#[should_panic(expected = "buffers of residual are of the device that runs it")]
+fn a_buffer_of_another_device_is_refused() {
+    let (device, other) = (device(HostBuild::Baseline), device(HostBuild::Baseline));
+    let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+    let x = other.upload("x", &[1.0_f32]).unwrap();
+    let out = device.allocate::<f32>("out", 1).unwrap();
+    let _ = kernels.residual(x.all(), x.all(), out.all(), 1);
+}

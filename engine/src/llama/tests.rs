@@ -90,7 +90,12 @@ fn replays_of_a_graph_read_out_what_a_plain_step_does() {
     for build in waves() {
         let mut tuned = engine(&file, build, options.clone());
         plain.reset();
-        for token in [5, 5, 90, 1, 1, 200, 33] {
+        for (index, token) in [5, 5, 90, 1, 1, 200, 33, 90, 7].into_iter().enumerate() {
+            // A second sequence, with the graph of the first.
+            if index == 6 {
+                plain.reset();
+                tuned.reset();
+            }
             let expected = plain.forward(&[token], &mut crate::taps::Silent).unwrap();
             let actual = tuned.forward(&[token], &mut crate::taps::Silent).unwrap();
             let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

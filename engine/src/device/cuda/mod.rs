@@ -292,15 +292,6 @@ impl Backend for CudaBackend {
         self.modules.find(name, argument_bytes)
     }
 
-    fn prepare(&self, kernel: &Kernel) -> Result<(), DeviceError> {
-        self.enter();
-        self.modules.function(kernel).map(drop).map_err(|reason| DeviceError::Kernel {
-            kernel: kernel.name.to_owned(),
-            build: self.name.clone(),
-            reason,
-        })
-    }
-
     unsafe fn launch(
         &self,
         kernel: &Kernel,

@@ -269,11 +269,6 @@ impl Backend for HipBackend {
         Ok(Kernel { name, handle: Handle(function).number(), argument_bytes })
     }
 
-    fn prepare(&self, _kernel: &Kernel) -> Result<(), DeviceError> {
-        // The module was loaded whole.
-        Ok(())
-    }
-
     unsafe fn launch(
         &self,
         kernel: &Kernel,
