@@ -304,7 +304,7 @@ fn graph() -> Result<(), DeviceError> {
 #[test]
 fn graphs_replay_and_marks_measure() {
     let Some(told) = play("graph", &[("LOCKSTEP_NUMBER", "1")]) else { return };
-    assert_eq!(told, "copy to the host failed: launches are being captured");
+    assert_eq!(told, "copy of x refused: launches are being captured; copy before or after");
 }
 
 /// Whole passes over a model: prompt in two passes, then single tokens.
