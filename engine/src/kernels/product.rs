@@ -27,7 +27,7 @@ const NAMES: [(TensorType, [&str; 3]); 10] = [
 /// `ProductArguments` in arguments.h.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Arguments {
+pub(super) struct Arguments {
     weights: Span,
     digits: Span,
     scales: Span,
@@ -95,18 +95,18 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    load_named(device, activations, &NAMES)
+    load_named::<Arguments>(device, activations, &NAMES)
 }
 
-/// Finds the kernels of a table like [`NAMES`].
-pub(super) fn load_named(
+/// Finds the kernels of a table like [`NAMES`]; `A` is their argument structure.
+pub(super) fn load_named<A: Pod>(
     device: &Device,
     activations: Activations,
     names: &[(TensorType, [&'static str; 3])],
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
     let find = |(kind, names): &(TensorType, [&'static str; 3])| {
         let name = names[activations.digit_count() - 1];
-        Ok((*kind, device.kernel::<Arguments>(name)?))
+        Ok((*kind, device.kernel::<A>(name)?))
     };
     names.iter().map(find).collect()
 }

@@ -161,7 +161,7 @@ impl Engine {
         Ok(())
     }
 
-    fn product(
+    pub(super) fn product(
         &self,
         pass: Pass,
         x: &Buffer,

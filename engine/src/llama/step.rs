@@ -102,14 +102,7 @@ impl Engine {
     ) -> Result<Vec<PlannedTap>, Error> {
         let index = slot(level);
         if !self.singles.slots[index].warm {
-            let mut silent = crate::taps::Silent;
-            let mut watch = match level {
-                Some(level) => Watch::digests(level),
-                None => Watch::rows(&mut silent),
-            };
-            self.tuned_pass(pass, &mut watch)?;
-            self.tuned_readout(0, &mut watch)?;
-            let planned = watch.into_planned();
+            let planned = self.whole_single(pass, level)?;
             self.singles.slots[index].warm = true;
             return Ok(planned);
         }

@@ -9,9 +9,8 @@ use super::workspace::FixedBuffers;
 use crate::device::{Buffer, DeviceError, Graph, View};
 use crate::error::Error;
 use crate::kernels::{
-    Attention, AttentionCombine, Branch, Chunks, NormQuantise, Product, ProductFloat, ProductWave,
-    Quantise, RopeKvWrite, Rotated, SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks,
-    split_values,
+    Attention, AttentionCombine, Branch, Chunks, NormQuantise, Product, ProductWave, Quantise,
+    RopeKvWrite, Rotated, SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks, split_values,
 };
 use crate::options::KvType;
 use crate::taps::TapLevel;
@@ -194,16 +193,28 @@ impl Engine {
         // A replay stands at any position of the context.
         let largest = u32::try_from(self.context_tokens - 1).expect("compared with 2^31");
         let pass = Pass { rows: 1, first_position: largest, level: TapLevel::Readout };
+        let mut planned = Vec::new();
+        let graph = self.kernels.device().capture(|| -> Result<(), Error> {
+            planned = self.whole_single(pass, level)?;
+            Ok(())
+        })?;
+        Ok(Captured { graph, planned })
+    }
+
+    /// The launches of a pass of one token and of its readout, with digests down to a level.
+    pub(super) fn whole_single(
+        &self,
+        pass: Pass,
+        level: Option<TapLevel>,
+    ) -> Result<Vec<PlannedTap>, Error> {
         let mut silent = crate::taps::Silent;
         let mut watch = match level {
             Some(level) => Watch::digests(level),
             None => Watch::rows(&mut silent),
         };
-        let graph = self.kernels.device().capture(|| {
-            self.tuned_pass(pass, &mut watch)?;
-            self.tuned_readout(0, &mut watch)
-        })?;
-        Ok(Captured { graph, planned: watch.into_planned() })
+        self.tuned_pass(pass, &mut watch)?;
+        self.tuned_readout(0, &mut watch)?;
+        Ok(watch.into_planned())
     }
 
     fn norm_into(
@@ -283,27 +294,15 @@ impl Engine {
             let same = rest.iter().take_while(|(matrix, _)| matrix.kind == first.kind).count();
             let (now, later) = rest.split_at(same.min(WAVE_MATRICES));
             match self.workspace.fixed.iter().find(|fixed| fixed.serves(first)) {
-                None => self.float_products(pass, x, now)?,
+                None => {
+                    for (matrix, out) in now {
+                        self.product(pass, x, matrix, out.all())?;
+                    }
+                }
                 Some(fixed) if pass.rows <= WAVE_ROWS => self.wave_products(pass, fixed, now)?,
                 Some(fixed) => self.many_products(pass, fixed, now)?,
             }
             rest = later;
-        }
-        Ok(())
-    }
-
-    fn float_products(
-        &self,
-        pass: Pass,
-        x: &Buffer,
-        matrices: &[(&Matrix, &Buffer)],
-    ) -> Result<(), DeviceError> {
-        for (matrix, out) in matrices {
-            let Matrix { buffer, kind, outputs, width } = matrix;
-            let (weights, x, kind, rows) = (buffer.all(), x.all(), *kind, pass.rows);
-            let (outputs, width) = (*outputs, *width);
-            let input = ProductFloat { weights, kind, x, outputs, width, rows };
-            self.kernels.product_float(input, out.all())?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
+use super::backend::{Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use super::host;
 use api::{Api, Refusal};
@@ -26,9 +26,6 @@ use staging::Staging;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Threads of every block; `BLOCK_THREADS` in platform.h.
-const BLOCK_THREADS: u32 = 256;
 
 /// `HIP_LAUNCH_PARAM_BUFFER_POINTER`, `_BUFFER_SIZE` and `_END`: macros, which hip-sys has not.
 const LAUNCH_BUFFER: usize = 1;

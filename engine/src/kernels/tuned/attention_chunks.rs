@@ -94,7 +94,7 @@ impl Kernels {
         check(kernel, &input)?;
         let chunks = chunks_count(position.largest, rows);
         let of_chunk = u64::from(kv_heads) * u64::from((heads / kv_heads).div_ceil(HEADS));
-        let blocks = u64::from(self.tuned().attention.multiprocessors) * BLOCKS_TOGETHER;
+        let blocks = u64::from(self.multiprocessors) * BLOCKS_TOGETHER;
         let at_once = blocks / (of_chunk * u64::from(rows.max(1)));
         let stride = u32::try_from(at_once).unwrap_or(chunks).clamp(1, chunks.max(1));
         let row_heads = u64::from(rows) * u64::from(heads);

@@ -17,8 +17,6 @@ pub(super) struct AttentionKernels {
     pub(super) combine: Kernel,
     pub(super) combine_quantise: Kernel,
     pub(super) tiles: TileKernels,
-    /// Of the device; asked once, since the answer has other parts that take time.
-    pub(super) multiprocessors: u32,
 }
 
 impl AttentionKernels {
@@ -29,7 +27,6 @@ impl AttentionKernels {
             combine: attention_combine::load(device)?,
             combine_quantise: attention_combine::load_quantise(device)?,
             tiles: TileKernels::load(device, kv)?,
-            multiprocessors: device.attributes().multiprocessors,
         })
     }
 }

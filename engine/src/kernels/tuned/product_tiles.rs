@@ -3,7 +3,7 @@
 use super::chunk_sums::ChunkSums;
 use crate::device::{Device, DeviceError, Kernel, View};
 use crate::gguf::TensorType;
-use crate::kernels::product::{Run, chunk_count, load_named};
+use crate::kernels::product::{Arguments, Run, chunk_count, load_named};
 use crate::kernels::{Kernels, Product, of_type};
 use crate::options::Activations;
 
@@ -39,7 +39,7 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    load_named(device, activations, &NAMES)
+    load_named::<Arguments>(device, activations, &NAMES)
 }
 
 /// Values of the workspace of [`Kernels::product_tiles_split`].

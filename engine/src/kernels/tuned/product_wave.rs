@@ -1,6 +1,6 @@
 //! `product_wave`: products of few rows with up to three matrices of one type in one launch.
 
-use super::super::product::{activation_group, check_layout};
+use super::super::product::{activation_group, check_layout, load_named};
 use super::super::{FixedPoint, Kernels, grid, of_type};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::gguf::TensorType;
@@ -71,10 +71,7 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    let find = |(kind, names): &(TensorType, [&'static str; 3])| {
-        Ok((*kind, device.kernel::<Arguments>(names[activations.digit_count() - 1])?))
-    };
-    NAMES.iter().map(find).collect()
+    load_named::<Arguments>(device, activations, &NAMES)
 }
 
 impl Kernels {
