@@ -102,3 +102,8 @@ struct ProbeArguments {
     Span<u32> out;               // [rows][32]
     u32 lanes, unused;
 };
+
+struct GuardsArguments {
+    Span<const Span<const u8>> zones;
+    Span<u32> damaged;           // [zones]
+};

@@ -11,4 +11,5 @@
 #include "swiglu.hip"
 #include "residual.hip"
 #include "probe.hip"
+#include "guards.hip"
 #include "tuned/all.h"

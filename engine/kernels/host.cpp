@@ -18,6 +18,7 @@ namespace {
 #include "swiglu.hip"
 #include "residual.hip"
 #include "probe.hip"
+#include "guards.hip"
 #if defined(LOCKSTEP_WAVES)
 #include "tuned/all.h"
 #endif

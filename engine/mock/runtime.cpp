@@ -2,9 +2,7 @@
 // run by the host's build waves64. Nothing happens before a wait, so that a missing one shows.
 //
 // Stricter than HIP where HIP forgives: copies need pinned memory, the thread's device has to be
-// the stream's, nothing but launches is captured. The environment makes it fail:
-// LOCKSTEP_MOCK_FAIL=CALL:N:CODE gives CODE at the Nth CALL; _DEVICES, _WAVE and _CAPABILITY set
-// what the runtime says of its GPUs; _DEAF makes waits do nothing.
+// the stream's, nothing but launches is captured. The environment makes it fail: see faults.h.
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +17,7 @@
 
 #include "code_object.h"
 #include "codes.h"
+#include "faults.h"
 
 namespace {
 
@@ -50,6 +49,7 @@ struct Stream {
     std::vector<Work> queue;
     std::unique_ptr<std::vector<Work>> capture;
     bool invalidated = false;
+    bool hangs = false;
 };
 struct Event {
     Stream* stream = nullptr;
@@ -59,6 +59,7 @@ struct Event {
 struct Function {
     code_object::Kernel kernel;
     Entry entry;
+    std::string name;
 };
 struct Module {
     std::map<std::string, Function> functions;
@@ -67,25 +68,9 @@ typedef std::vector<Work> Graph;
 
 std::mutex everything;
 std::map<uintptr_t, size_t> device_memory, pinned_memory;
+uint64_t copied_bytes = 0, allocations = 0, frees = 0;
 std::set<void*> live;
 thread_local int current_device = 0;
-
-int setting(const char* name, int otherwise) {
-    const char* text = std::getenv(name);
-    return text == nullptr ? otherwise : std::atoi(text);
-}
-
-/// The code that LOCKSTEP_MOCK_FAIL plants into this call, counted by name.
-Code planted(const std::string& call) {
-    static std::map<std::string, int> counts;
-    const int count = ++counts[call];
-    const char* text = std::getenv("LOCKSTEP_MOCK_FAIL");
-    if (text == nullptr) return SUCCESS;
-    const std::string plan = text;
-    const size_t first = plan.find(':'), second = plan.rfind(':');
-    if (plan.substr(0, first) != call || std::stoi(plan.substr(first + 1)) != count) return SUCCESS;
-    return (Code)std::stoul(plan.substr(second + 1));
-}
 
 #define ENTER(call)                                       \
     const std::lock_guard<std::mutex> locked(everything); \
@@ -142,6 +127,7 @@ Code wait(Stream* stream) {
         const Code code = work();
         if (first == SUCCESS) first = code;
     }
+    if (first == ILLEGAL_ADDRESS && setting("LOCKSTEP_MOCK_STICKY", 0)) lost = first;
     return first;
 }
 
@@ -211,10 +197,12 @@ Code hipMemGetInfo(size_t* free, size_t* total) {
 }
 Code hipMalloc(void** pointer, size_t bytes) {
     ENTER("hipMalloc");
+    ++allocations;
     return take(device_memory, pointer, bytes);
 }
 Code hipFree(void* pointer) {
     ENTER("hipFree");
+    ++frees;
     return give(device_memory, pointer);
 }
 Code hipHostMalloc(void** pointer, size_t bytes, unsigned) {
@@ -229,12 +217,14 @@ Code hipMemcpyHtoDAsync(void* target, void* source, size_t bytes, Stream* stream
     ENTER("hipMemcpyHtoDAsync");
     if (!inside(pinned_memory, source, bytes)) return INVALID_VALUE;
     if (!inside(device_memory, target, bytes)) return INVALID_VALUE;
+    copied_bytes += bytes;
     return enqueue(stream, [=] { return std::memcpy(target, source, bytes), SUCCESS; }, false);
 }
 Code hipMemcpyDtoHAsync(void* target, void* source, size_t bytes, Stream* stream) {
     ENTER("hipMemcpyDtoHAsync");
     if (!inside(pinned_memory, target, bytes)) return INVALID_VALUE;
     if (!inside(device_memory, source, bytes)) return INVALID_VALUE;
+    copied_bytes += bytes;
     return enqueue(stream, [=] { return std::memcpy(target, source, bytes), SUCCESS; }, false);
 }
 Code hipMemsetD8Async(void* target, unsigned char byte, size_t bytes, Stream* stream) {
@@ -247,6 +237,17 @@ Code hipStreamCreateWithFlags(Stream** stream, unsigned flags) {
     if (flags != 1) return INVALID_VALUE;
     *stream = made(new Stream{current_device, {}, nullptr});
     return SUCCESS;
+}
+Code hipMemcpyDtoDAsync(void* target, void* source, size_t bytes, Stream* stream) {
+    ENTER("hipMemcpyDtoDAsync");
+    if (!inside(device_memory, source, bytes)) return INVALID_VALUE;
+    if (!inside(device_memory, target, bytes)) return INVALID_VALUE;
+    copied_bytes += bytes;
+    return enqueue(stream, [=] { return std::memcpy(target, source, bytes), SUCCESS; }, false);
+}
+Code hipStreamQuery(Stream* stream) {
+    ENTER("hipStreamQuery");
+    return live.count(stream) && stream->hangs ? NOT_READY : wait(stream);
 }
 Code hipStreamSynchronize(Stream* stream) {
     ENTER("hipStreamSynchronize");
@@ -301,7 +302,7 @@ Code hipModuleLoadData(Module** module, const void* image) {
         if (found == object.kernels.end()) continue;
         if (found->second.argument_bytes != host->argument_bytes) return INVALID_IMAGE;
         if (found->second.wave_lanes != 64) return INVALID_IMAGE;
-        loaded->functions[host->name] = {found->second, host->entry};
+        loaded->functions[host->name] = {found->second, host->entry, host->name};
     }
     *module = made(loaded.release());
     return SUCCESS;
@@ -330,7 +331,10 @@ Code hipModuleLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y,
     const std::vector<uint64_t> words((const uint64_t*)extra[1],
                                       (const uint64_t*)extra[1] + (bytes + 7) / 8);
     const Entry entry = function->entry;
+    const std::string name = function->name;
+    if (live.count(stream) && stream->capture == nullptr && hangs(name)) stream->hangs = true;
     return enqueue(stream, [=] {
+        if (faulty(name)) return ILLEGAL_ADDRESS;
         Fault fault = {};
         entry(words.data(), grid_x, 0, (uint64_t)grid_x * grid_y, &fault);
         return fault.raised ? ILLEGAL_ADDRESS : SUCCESS;
@@ -375,4 +379,12 @@ Code hipGraphDestroy(Graph* graph) {
     return destroyed(graph);
 }
 const char* hipGetErrorName(Code code) { return code_name(code); }
+
+/// What the runtime itself has counted: bytes copied, allocations, frees.
+void lockstep_mock_counts(uint64_t counts[3]) {
+    const std::lock_guard<std::mutex> locked(everything);
+    counts[0] = copied_bytes;
+    counts[1] = allocations;
+    counts[2] = frees;
+}
 }

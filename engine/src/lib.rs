@@ -11,6 +11,7 @@ mod llama;
 mod options;
 mod taps;
 
+pub use device::{InFlight, Pulse};
 pub use error::{Error, ErrorKind};
 pub use hash::hash_row;
 pub use kernels::RowDigest;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where the kernels run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,6 +230,12 @@ pub struct Options {
     pub threads: usize,
     /// The host build to run, or the fastest this CPU can.
     pub host_build: Option<HostBuild>,
+    /// Leaves guard zones and poison away; bounds are asserted all the same.
+    pub unchecked: bool,
+    /// Waits for every launch and looks at what it left behind. Slow.
+    pub launch_by_launch: bool,
+    /// How long a GPU may take for what it was asked before it is given up.
+    pub time_limit: Option<Duration>,
 }
 
 impl Default for Options {
@@ -241,6 +248,9 @@ impl Default for Options {
             ubatch: 512,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             host_build: None,
+            unchecked: false,
+            launch_by_launch: false,
+            time_limit: Some(Duration::from_secs(120)),
         }
     }
 }

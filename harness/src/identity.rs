@@ -60,6 +60,8 @@ pub struct OptionsIdentity {
     pub max_tokens: usize,
     /// Whether the end-of-text token is passed.
     pub past_end: bool,
+    /// Whether the engine's buffers have guard zones and are poisoned before they are written.
+    pub checking: bool,
 }
 
 impl ModelIdentity {

@@ -2,6 +2,7 @@
 
 use super::DeviceError;
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// Threads of every block; `BLOCK_THREADS` in platform.h.
 pub(super) const BLOCK_THREADS: u32 = 256;
@@ -91,8 +92,18 @@ pub(super) trait Backend: Send + Sync + Debug {
     /// `target.len()` bytes from `source` lie in one live allocation of this backend.
     unsafe fn copy_out(&self, source: u64, target: &mut [u8]) -> Result<(), DeviceError>;
 
+    /// Copies within the device, in the stream's order.
+    ///
+    /// # Safety
+    /// `bytes` from `source` and from `target` lie in live allocations of this backend, and do not
+    /// overlap.
+    unsafe fn copy_within(&self, source: u64, target: u64, bytes: u64) -> Result<(), DeviceError>;
+
     /// Waits until everything asked for has happened; the first error of a launch shows here.
     fn synchronise(&self) -> Result<(), DeviceError>;
+
+    /// How long a wait may take; then [`DeviceError::TimeLimit`].
+    fn limit_waits(&self, limit: Option<Duration>);
 
     /// Marks this point of the stream.
     fn record(&self) -> Result<u64, DeviceError>;

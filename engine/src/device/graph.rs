@@ -3,8 +3,7 @@
 use super::backend::Backend;
 use super::buffer::Allocation;
 use super::{Device, DeviceError};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Launches in their order, with the arguments they had when they were captured.
 ///
@@ -17,37 +16,52 @@ pub struct Graph {
     _allocations: Vec<Arc<Allocation>>,
 }
 
-/// The memory that launches use while they are captured.
-pub(super) type Capture = Mutex<Option<Vec<Arc<Allocation>>>>;
+/// Ends a capture that `work` did not come back from.
+struct Capturing<'a> {
+    device: &'a Device,
+    ended: bool,
+}
+
+impl Drop for Capturing<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Ok(handle) = self.device.shared.backend.end_capture() {
+            // SAFETY: the handle was made above and is nobody else's.
+            unsafe { self.device.shared.backend.release_graph(handle) };
+        }
+        *self.device.shared.captured() = None;
+    }
+}
 
 impl Device {
     /// Writes down the launches of `work` instead of running them.
     ///
     /// # Errors
     /// Those of `work`, and [`DeviceError::Runtime`] when the runtime cannot capture something.
+    ///
+    /// # Panics
+    /// Inside another capture.
     pub fn capture<E: From<DeviceError>>(
         &self,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Graph, E> {
-        assert!(self.captured().is_none(), "one capture at a time");
-        self.backend.begin_capture()?;
-        *self.captured() = Some(Vec::new());
-        self.counts.capturing.store(true, Ordering::Relaxed);
+        let shared = &self.shared;
+        assert!(!shared.capturing(), "one capture at a time");
+        shared.backend.begin_capture()?;
+        *shared.captured() = Some(Vec::new());
+        let mut capturing = Capturing { device: self, ended: false };
         let result = work();
-        self.counts.capturing.store(false, Ordering::Relaxed);
-        let handle = self.backend.end_capture();
-        let mut allocations = self.captured().take().unwrap_or_default();
+        capturing.ended = true;
+        let handle = shared.backend.end_capture();
+        let mut allocations = shared.captured().take().unwrap_or_default();
         allocations.sort_by_key(Arc::as_ptr);
         allocations.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        let backend = Arc::clone(&self.backend);
+        let backend = Arc::clone(&shared.backend);
         let graph = handle.map(|handle| Graph { backend, handle, _allocations: allocations });
         result?;
         Ok(graph?)
-    }
-
-    /// What the launches of a capture hold, while there is one.
-    pub(super) fn captured(&self) -> MutexGuard<'_, Option<Vec<Arc<Allocation>>>> {
-        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Marks this point of the stream.
@@ -55,7 +69,9 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Runtime`].
     pub fn mark(&self) -> Result<Mark, DeviceError> {
-        Ok(Mark { backend: Arc::clone(&self.backend), handle: self.backend.record()? })
+        let backend = Arc::clone(&self.shared.backend);
+        let handle = backend.record()?;
+        Ok(Mark { backend, handle })
     }
 
     /// Waits until everything asked for has happened.
@@ -63,7 +79,7 @@ impl Device {
     /// # Errors
     /// [`DeviceError::Runtime`] with the first error of a launch.
     pub fn synchronise(&self) -> Result<(), DeviceError> {
-        self.backend.synchronise()
+        self.shared.synchronise()
     }
 }
 

@@ -1,15 +1,18 @@
 //! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
 
-use super::backend::{Attributes, Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
+use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use crate::options::{HostBuild, Unfit};
+use fault::{Fault, launch_fault};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
 use registrations::registrations;
 use std::alloc::Layout;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+mod fault;
 mod recorder;
 mod registrations;
 
@@ -23,19 +26,6 @@ const ALIGNMENT_BYTES: usize = 256;
 
 /// Ranges of blocks a thread gets in one launch, so that a slow core does not hold up the rest.
 const RANGES_PER_THREAD: u64 = 4;
-
-/// `host::Fault` in `engine/kernels/host_entry.h`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Fault {
-    raised: u32,
-    in_shared: u32,
-    field_offset: u64,
-    index: u64,
-    run: u64,
-    count: u64,
-    array: [u8; 32],
-}
 
 type Entry = unsafe extern "C" fn(*const c_void, u32, u64, u64, *mut Fault);
 
@@ -248,9 +238,19 @@ impl Backend for HostBackend {
         Ok(())
     }
 
+    unsafe fn copy_within(&self, source: u64, target: u64, bytes: u64) -> Result<(), DeviceError> {
+        let count = usize::try_from(bytes).expect("an allocation's size fits usize");
+        let source = pointer_mut(source).cast_const();
+        // SAFETY: the caller's ranges lie in live allocations and do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(source, pointer_mut(target), count) };
+        Ok(())
+    }
+
     fn synchronise(&self) -> Result<(), DeviceError> {
         Ok(())
     }
+
+    fn limit_waits(&self, _limit: Option<Duration>) {}
 
     fn record(&self) -> Result<u64, DeviceError> {
         Ok(self.recorder.mark())
@@ -368,19 +368,6 @@ impl HostBackend {
 
 fn pointer_mut(address: u64) -> *mut u8 {
     std::ptr::with_exposed_provenance_mut(address as usize)
-}
-
-fn launch_fault(fault: &Fault) -> LaunchFault {
-    if fault.in_shared == 2 {
-        return LaunchFault::Divergence;
-    }
-    let array = if fault.in_shared == 1 {
-        let name = fault.array.iter().take_while(|byte| **byte != 0).copied().collect();
-        FaultArray::Shared(String::from_utf8(name).unwrap_or_default())
-    } else {
-        FaultArray::ArgumentAt(fault.field_offset)
-    };
-    LaunchFault::Outside { array, index: fault.index, run: fault.run, count: fault.count }
 }
 
 /// Kernel arguments at the alignment a C++ structure of them has.

@@ -6,39 +6,66 @@
 
 mod backend;
 mod buffer;
+mod careful;
+mod copy;
 mod cuda;
 mod error;
+#[cfg(test)]
+mod gate_tests;
 mod graph;
+#[cfg(test)]
+mod guard_tests;
+mod guards;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hip;
 mod host;
 mod launch;
+mod limit;
+mod moment;
 mod probe;
+mod pulse;
+mod shared;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use backend::{Attributes, Description, Grid, Kernel};
-pub use buffer::{Buffer, View};
+pub use buffer::{Arena, Buffer, View};
+pub use careful::{ArgumentFacts, LaunchFacts};
 pub use error::DeviceError;
 pub use graph::{Graph, Mark};
 pub use launch::{Access, Span};
+pub use moment::{At, Moment, PassPhase};
 pub use probe::Finding;
+pub use pulse::{InFlight, Pulse};
 
 use crate::options::{DeviceChoice, HostBuild};
 use backend::Backend;
-use buffer::CopyCounts;
+use buffer::{Use, Wanted};
 use bytemuck::Pod;
+use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// One opened device.
 #[derive(Clone, Debug)]
 pub struct Device {
-    backend: Arc<dyn Backend>,
-    counts: Arc<CopyCounts>,
-    capture: Arc<graph::Capture>,
+    shared: Arc<Shared>,
     operations_probed: u64,
+}
+
+/// A buffer as it is asked for.
+#[derive(Clone, Debug)]
+pub struct Part(Wanted);
+
+impl Part {
+    /// `count` elements of `T` under a name.
+    pub fn new<T: Pod>(name: impl Into<String>, count: u64) -> Self {
+        let element_bytes = size_of::<T>() as u64;
+        let bytes = count.saturating_mul(element_bytes);
+        Self(Wanted { name: name.into(), bytes, element_bytes })
+    }
 }
 
 impl Device {
@@ -84,12 +111,11 @@ impl Device {
 
     /// Every backend becomes a device here, after the probe or not at all.
     fn probed(backend: Arc<dyn Backend>) -> Result<Self, DeviceError> {
-        let mut device =
-            Self { backend, counts: Arc::default(), capture: Arc::default(), operations_probed: 0 };
+        let mut device = Self { shared: Arc::new(Shared::new(backend)), operations_probed: 0 };
         device.operations_probed = probe::probe(&device)?;
         assert_eq!(device.copies_checked(), device.copies_total(), "copies of the probe");
         // The counts that a run shows are of its own copies.
-        device.counts = Arc::default();
+        device.shared.copies.forget();
         Ok(device)
     }
 
@@ -105,39 +131,90 @@ impl Device {
 
     /// What this device is.
     pub fn describe(&self) -> Description {
-        self.backend.describe()
+        self.shared.backend.describe()
     }
 
     /// What a launcher plans by, and how much memory is free.
     pub fn attributes(&self) -> Attributes {
-        self.backend.attributes()
+        self.shared.backend.attributes()
+    }
+
+    /// Leaves guard zones and poison away from here on: for measurements of speed. Bounds of copies
+    /// and launches are asserted all the same.
+    #[must_use]
+    pub fn unchecked(self) -> Self {
+        self.shared.checking.store(false, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether there are guard zones and poison.
+    pub fn is_checking(&self) -> bool {
+        self.shared.checks()
+    }
+
+    /// How long a wait may take before it is an error; without a limit it may take for ever. The
+    /// device `host` computes inside a launch and has no waits.
+    pub fn limit_waits(&self, limit: Option<Duration>) {
+        self.shared.backend.limit_waits(limit);
+    }
+
+    /// What is in flight, for another thread.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.shared.pulse)
+    }
+
+    /// Says where the run is; refusals repeat it.
+    pub fn set_moment(&self, moment: Option<Moment>) {
+        self.shared.pulse.set_moment(moment);
     }
 
     /// Poisoned memory for `count` elements: what nobody writes reads as NaN.
+    ///
+    /// # Errors
+    /// [`DeviceError::Allocation`].
     pub fn allocate<T: Pod>(&self, name: &str, count: u64) -> Result<Buffer, DeviceError> {
-        let bytes = count
-            .checked_mul(size_of::<T>() as u64)
-            .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes: u64::MAX })?;
-        let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
-        buffer.poison()?;
-        Ok(buffer)
+        self.allocate_part(Part::new::<T>(name, count))
+    }
+
+    /// As [`Device::allocate`].
+    ///
+    /// # Errors
+    /// [`DeviceError::Allocation`].
+    pub fn allocate_part(&self, Part(wanted): Part) -> Result<Buffer, DeviceError> {
+        let (_, mut buffers) = buffer::allocate(&self.shared, &[wanted], Use::Plain)?;
+        Ok(buffers.pop().expect("one buffer was wanted"))
     }
 
     /// Memory that holds a copy of `source`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Allocation`], or the runtime's.
     pub fn upload<T: Pod>(&self, name: &str, source: &[T]) -> Result<Buffer, DeviceError> {
-        let bytes = size_of_val(source) as u64;
-        let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
-        buffer.all::<T>().write(source)?;
+        let buffer = self.allocate::<T>(name, source.len() as u64)?;
+        buffer.write(0, source)?;
         Ok(buffer)
+    }
+
+    /// Several buffers in one piece of memory, which are poisoned together.
+    ///
+    /// # Errors
+    /// [`DeviceError::Allocation`].
+    pub fn arena(&self, parts: Vec<Part>) -> Result<(Arena, Vec<Buffer>), DeviceError> {
+        let wanted: Vec<Wanted> = parts.into_iter().map(|Part(wanted)| wanted).collect();
+        let (memory, buffers) = buffer::allocate(&self.shared, &wanted, Use::Arena)?;
+        Ok((Arena::new(memory), buffers))
     }
 
     /// Finds a kernel by its name in engine/kernels; `A` is its argument structure.
     pub fn kernel<A: Pod>(&self, name: &'static str) -> Result<Kernel, DeviceError> {
-        self.backend.kernel(name, size_of::<A>())
+        self.shared.backend.kernel(name, size_of::<A>())
     }
 
     /// Asserts the extents of `accesses`, which stand in the order of the spans in `arguments`,
     /// and enqueues the launch.
+    ///
+    /// # Errors
+    /// [`DeviceError::Extent`] and its neighbours before anything runs, then the runtime's.
     pub fn launch<A: Pod>(
         &self,
         kernel: &Kernel,
@@ -145,19 +222,27 @@ impl Device {
         accesses: &[Access],
         arguments: &A,
     ) -> Result<(), DeviceError> {
-        if let Some(captured) = self.captured().as_mut() {
-            captured.extend(accesses.iter().map(|access| Arc::clone(access.allocation())));
+        let arguments = bytemuck::bytes_of(arguments);
+        if let Some(captured) = self.shared.captured().as_mut() {
+            captured.extend(accesses.iter().map(|access| Arc::clone(&access.allocation)));
+        } else if self.is_careful() {
+            return self.launch_carefully(kernel, grid, accesses, arguments);
         }
-        launch::launch(self.backend.as_ref(), kernel, grid, accesses, arguments)
+        launch::launch(&self.shared, kernel, grid, accesses, arguments)
     }
 
     /// Copies whose bounds were asserted.
     pub fn copies_checked(&self) -> u64 {
-        self.counts.checked.load(Ordering::Relaxed)
+        self.shared.copies.checked.load(Ordering::Relaxed)
     }
 
     /// Copies asked for.
     pub fn copies_total(&self) -> u64 {
-        self.counts.total.load(Ordering::Relaxed)
+        self.shared.copies.total.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the copies that were let through.
+    pub fn copied_bytes(&self) -> u64 {
+        self.shared.copies.bytes.load(Ordering::Relaxed)
     }
 }

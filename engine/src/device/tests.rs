@@ -61,7 +61,7 @@ fn a_launch_past_a_buffer_is_refused_by_name() {
     let weight = device.upload("w", &[1.0_f32; 32]).unwrap();
     let input = RmsNorm { x: x.all(), weight: weight.all(), width: 32, rows: 2, epsilon: 1e-5 };
     let error = kernels.rms_norm(input, x.all()).unwrap_err().to_string();
-    assert_eq!(error, "launch of rms_norm refused: output out overlaps x");
+    assert_eq!(error, "launch of rms_norm refused: output out (x) overlaps x (x)");
 }
 
 #[test]

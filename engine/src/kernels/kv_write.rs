@@ -78,8 +78,8 @@ impl Kernels {
         let accesses = [
             Access::read("k", k, count),
             Access::read("v", v, count),
-            Access::write("keys", keys, cache),
-            Access::write("values", values, cache),
+            Access::update("keys", keys, cache),
+            Access::update("values", values, cache),
             position.access(),
         ];
         let [k, v, keys, values, position] =

@@ -33,6 +33,12 @@ impl Cache {
         Ok(Self { layers, positions })
     }
 
+    /// Poisons all of it: what no pass has written reads as NaN.
+    pub(super) fn poison(&self) -> Result<(), DeviceError> {
+        let buffers = self.layers.iter().flat_map(|(keys, values)| [keys, values]);
+        buffers.map(|buffer| buffer.all::<u8>().poison()).collect()
+    }
+
     /// Keys and values of one layer.
     pub(super) fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
         let (keys, values) = &self.layers[layer];

@@ -8,12 +8,13 @@ use super::step::Singles;
 use super::watch::Watch;
 use super::weights::Weights;
 use super::workspace::Workspace;
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Pulse};
 use crate::error::Error;
 use crate::gguf::File;
 use crate::kernels::Kernels;
 use crate::options::{KvType, Options};
 use crate::taps::{Observer, Readout, TapLevel};
+use std::sync::Arc;
 
 /// What produced a result: no two sides of a comparison have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub struct Engine {
     pub(super) context_tokens: usize,
     pub(super) ubatch: usize,
     pub(super) position: usize,
+    /// Calls since the sequence was empty.
+    pub(super) calls: usize,
+    /// Whether the cache may hold something of an earlier sequence.
+    pub(super) cache_used: bool,
     pub(super) singles: Singles,
 }
 
@@ -61,6 +66,9 @@ impl Engine {
             assert!(value < largest, "{what} {value} is far beyond any memory");
         }
         let device = Device::open(options.device, options.host_build, options.threads.max(1))?;
+        let device = if options.unchecked { device.unchecked() } else { device };
+        device.limit_waits(options.time_limit);
+        device.set_careful(options.launch_by_launch);
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
         let weights = Weights::load(file, &config, &device)?;
         let ubatch = options.ubatch.min(options.context_tokens);
@@ -81,6 +89,8 @@ impl Engine {
             context_tokens: options.context_tokens,
             ubatch,
             position: 0,
+            calls: 0,
+            cache_used: false,
             singles: Singles::default(),
         })
     }
@@ -89,25 +99,35 @@ impl Engine {
     ///
     /// # Errors
     /// Tokens outside the vocabulary, more of them than the context has room for, or a device
-    /// that refuses; the position is then as before.
+    /// that refuses; the position is then as before. What a device reports late is traced to its
+    /// launch, see [`Engine::attribute`].
     pub fn forward(
         &mut self,
         tokens: &[u32],
         observer: &mut dyn Observer,
     ) -> Result<Readout, Error> {
         self.check_tokens(tokens)?;
+        let readout = self.attempt(tokens, |engine| engine.passes(tokens, observer))?;
+        self.position += tokens.len();
+        self.calls += 1;
+        Ok(readout)
+    }
+
+    pub(super) fn passes(
+        &mut self,
+        tokens: &[u32],
+        observer: &mut dyn Observer,
+    ) -> Result<Readout, Error> {
         let mut position = self.position;
-        let mut read = false;
+        let mut last = None;
         for piece in tokens.chunks(self.ubatch) {
             let pass = Pass::new(piece.len(), position, observer.level());
             self.write_inputs(piece, pass)?;
-            read = self.run(pass, observer)?;
+            last = Some((pass, self.run(pass, observer)?));
             position += piece.len();
         }
-        let last_row = (tokens.len() - 1) % self.ubatch;
-        let readout = self.read_out((last_row, read), position - 1, observer)?;
-        self.position = position;
-        Ok(readout)
+        let last = last.ok_or(Error::NoTokens)?;
+        self.read_out(last, position - 1, observer)
     }
 
     /// Runs a pass whose inputs are on the device; whether its readout has run as well.
@@ -116,7 +136,7 @@ impl Engine {
             self.plain_pass(pass, observer)?;
             return Ok(false);
         }
-        if pass.rows == 1 && pass.level == TapLevel::Readout {
+        if pass.rows == 1 && pass.level == TapLevel::Readout && !self.device().is_careful() {
             self.single(pass, None)?;
             return Ok(true);
         }
@@ -150,9 +170,21 @@ impl Engine {
         self.position
     }
 
-    /// Forgets the sequence. The cache's bytes stay, and no pass reads beyond its own positions.
+    /// Forgets the sequence. Where that is checked the next one begins with a poisoned cache; no
+    /// pass reads beyond its own positions.
     pub fn reset(&mut self) {
         self.position = 0;
+        self.calls = 0;
+    }
+
+    /// What is in flight on the device, for another thread.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.device().pulse()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.kernels.device()
     }
 
     /// The model's shape.
@@ -162,7 +194,7 @@ impl Engine {
 
     /// What produces the results.
     pub fn identity(&self) -> Identity {
-        let description = self.kernels.device().describe();
+        let description = self.device().describe();
         Identity {
             implementation: format!(
                 "engine {} {} kv {}",
@@ -177,11 +209,11 @@ impl Engine {
 
     /// Copies between host and device whose bounds were asserted.
     pub fn copies_checked(&self) -> u64 {
-        self.kernels.device().copies_checked()
+        self.device().copies_checked()
     }
 
     /// Copies between host and device.
     pub fn copies_total(&self) -> u64 {
-        self.kernels.device().copies_total()
+        self.device().copies_total()
     }
 }

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::weights::{LayerWeights, Matrix};
+use super::workspace::Activation;
 use crate::device::{Buffer, DeviceError, View};
 use crate::error::Error;
 use crate::kernels::{
@@ -29,22 +30,25 @@ impl Pass {
 impl Engine {
     /// Writes where a pass stands and what it reads; nothing later in the pass comes from the host.
     pub(super) fn write_inputs(&self, tokens: &[u32], pass: Pass) -> Result<(), DeviceError> {
-        self.workspace.position.all().write(&[pass.first_position])?;
-        self.workspace.tokens.view::<u32>(0, u64::from(pass.rows))?.write(tokens)
+        self.workspace.poison(pass)?;
+        self.workspace.position.write(0, &[pass.first_position])?;
+        self.workspace.tokens.write(0, tokens)
     }
 
-    /// Runs the tokens on the device through all layers, kernel by plain kernel; the stream's rows
-    /// are left in `workspace.stream[0]`.
+    /// Runs the tokens on the device through all layers, kernel by plain kernel.
     pub(super) fn plain_pass(&self, pass: Pass, observer: &mut dyn Observer) -> Result<(), Error> {
         self.embed(pass)?;
-        self.tap(pass, TapLevel::Layer, "embed", None, &self.workspace.stream[0], observer)?;
+        let embedded = self.workspace.stream(pass, 0);
+        self.tap(pass, TapLevel::Layer, "embed", None, embedded, observer)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            self.enter_layer(Some(index));
             match self.kv {
                 KvType::F32 => self.attention_half::<f32>(pass, index, layer, observer)?,
                 KvType::F16 => self.attention_half::<u16>(pass, index, layer, observer)?,
             }
             self.feed_forward_half(pass, index, layer, observer)?;
         }
+        self.enter_layer(None);
         Ok(())
     }
 
@@ -58,10 +62,10 @@ impl Engine {
             hidden: table.width,
             rows: pass.rows,
         };
-        self.kernels.embed(input, self.workspace.stream[0].all())
+        self.kernels.embed(input, self.workspace.stream(pass, 0).all())
     }
 
-    /// From the stream in `stream[0]` to `stream + wo` in `stream[1]`.
+    /// From the stream before the layer to `attn_residual`.
     fn attention_half<E: Pod>(
         &self,
         pass: Pass,
@@ -69,12 +73,13 @@ impl Engine {
         layer: &LayerWeights,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
+        let stream = self.workspace.stream(pass, index);
         let mut seen = |name, buffer: &Buffer| {
             self.tap(pass, TapLevel::Op, name, Some(index), buffer, observer)
         };
-        self.norm(pass, &space.stream[0], &layer.attn_norm, &space.attn_norm)?;
-        seen("attn_norm", &space.attn_norm)?;
+        self.norm(pass, stream, &layer.attn_norm, &space.attn_norm.values)?;
+        seen("attn_norm", &space.attn_norm.values)?;
         let matrices = [&layer.attn_q, &layer.attn_k, &layer.attn_v];
         self.products(pass, &space.attn_norm, &matrices, &[&space.q, &space.k, &space.v])?;
         seen("q", &space.q)?;
@@ -85,15 +90,15 @@ impl Engine {
         self.rope(pass, &space.k, self.config.kv_heads, &space.k_rope)?;
         seen("k_rope", &space.k_rope)?;
         self.attend::<E>(pass, index)?;
-        seen("attn_out", &space.attn_out)?;
+        seen("attn_out", &space.attn_out.values)?;
         self.products(pass, &space.attn_out, &[&layer.attn_output], &[&space.wo])?;
         seen("wo", &space.wo)?;
-        self.add(pass, &space.stream[0], &space.wo, &space.stream[1])?;
-        seen("attn_residual", &space.stream[1])?;
+        self.add(pass, stream, &space.wo, &space.attn_residual)?;
+        seen("attn_residual", &space.attn_residual)?;
         Ok(())
     }
 
-    /// From the stream in `stream[1]` to `stream + down` in `stream[0]`.
+    /// From `attn_residual` to the stream behind the layer.
     fn feed_forward_half(
         &self,
         pass: Pass,
@@ -101,24 +106,24 @@ impl Engine {
         layer: &LayerWeights,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
         let mut seen = |level, name, buffer: &Buffer| {
             self.tap(pass, level, name, Some(index), buffer, observer)
         };
-        self.norm(pass, &space.stream[1], &layer.ffn_norm, &space.ffn_norm)?;
-        seen(TapLevel::Op, "ffn_norm", &space.ffn_norm)?;
+        self.norm(pass, &space.attn_residual, &layer.ffn_norm, &space.ffn_norm.values)?;
+        seen(TapLevel::Op, "ffn_norm", &space.ffn_norm.values)?;
         let matrices = [&layer.ffn_gate, &layer.ffn_up];
         self.products(pass, &space.ffn_norm, &matrices, &[&space.gate, &space.up])?;
         seen(TapLevel::Op, "gate", &space.gate)?;
         seen(TapLevel::Op, "up", &space.up)?;
         let count = pass.rows * layer.ffn_gate.outputs;
         let (gate, up) = (space.gate.all(), space.up.all());
-        self.kernels.swiglu(gate, up, space.swiglu.all(), count)?;
-        seen(TapLevel::Op, "swiglu", &space.swiglu)?;
+        self.kernels.swiglu(gate, up, space.swiglu.values.all(), count)?;
+        seen(TapLevel::Op, "swiglu", &space.swiglu.values)?;
         self.products(pass, &space.swiglu, &[&layer.ffn_down], &[&space.down])?;
         seen(TapLevel::Op, "down", &space.down)?;
-        self.add(pass, &space.stream[1], &space.down, &space.stream[0])?;
-        seen(TapLevel::Layer, "ffn_residual", &space.stream[0])?;
+        self.add(pass, &space.attn_residual, &space.down, &space.ffn_residual)?;
+        seen(TapLevel::Layer, "ffn_residual", &space.ffn_residual)?;
         Ok(())
     }
 
@@ -145,13 +150,13 @@ impl Engine {
     pub(super) fn products(
         &self,
         pass: Pass,
-        x: &Buffer,
+        x: &Activation,
         matrices: &[&Matrix],
         outs: &[&Buffer],
     ) -> Result<(), DeviceError> {
-        for fixed in &self.workspace.fixed {
+        for fixed in &x.fixed {
             if let Some(matrix) = matrices.iter().find(|matrix| fixed.serves(matrix)) {
-                let input = Quantise { x: x.all(), width: matrix.width, rows: pass.rows };
+                let input = Quantise { x: x.values.all(), width: matrix.width, rows: pass.rows };
                 self.kernels.quantise(input, fixed.fixed_point())?;
             }
         }
@@ -164,19 +169,19 @@ impl Engine {
     pub(super) fn product(
         &self,
         pass: Pass,
-        x: &Buffer,
+        x: &Activation,
         matrix: &Matrix,
         out: View<'_, f32>,
     ) -> Result<(), DeviceError> {
         let (weights, kind, rows) = (matrix.buffer.all(), matrix.kind, pass.rows);
         let (outputs, width) = (matrix.outputs, matrix.width);
-        match self.workspace.fixed.iter().find(|fixed| fixed.serves(matrix)) {
+        match x.fixed.iter().find(|fixed| fixed.serves(matrix)) {
             Some(fixed) => {
                 let x = fixed.fixed_point();
                 self.kernels.product(Product { weights, kind, x, outputs, width, rows }, out)
             }
             None => {
-                let x = x.all();
+                let x = x.values.all();
                 let input = ProductFloat { weights, kind, x, outputs, width, rows };
                 self.kernels.product_float(input, out)
             }
@@ -206,7 +211,7 @@ impl Engine {
 
     pub(super) fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
         let (keys, values) = self.cache.layer(index);
         let kv_heads = size(self.config.kv_heads);
         let (head_size, context) = (size(self.config.head_size), self.cache.positions);
@@ -214,7 +219,7 @@ impl Engine {
         let (k, v) = (space.k_rope.all(), space.v.all());
         let input = KvWrite { k, v, kv_heads, head_size, rows, position, context };
         self.kernels.kv_write::<E>(input, keys.all(), values.all())?;
-        self.kernels.attention(self.attention_of::<E>(pass, index), space.attn_out.all())
+        self.kernels.attention(self.attention_of::<E>(pass, index), space.attn_out.values.all())
     }
 
     /// What attention reads in one layer.
@@ -222,7 +227,7 @@ impl Engine {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let (keys, values) = self.cache.layer(index);
         Attention {
-            q: self.workspace.q_rope.all(),
+            q: self.workspace.layer(pass, index).q_rope.all(),
             keys: keys.all(),
             values: values.all(),
             heads: size(self.config.heads),
@@ -265,7 +270,7 @@ impl Engine {
         }
         let width = self.tap_width(name);
         let mut values = vec![f32::NAN; pass.rows as usize * width];
-        buffer.view(0, values.len() as u64)?.read(&mut values)?;
+        buffer.read(0, &mut values)?;
         observer.tap(Tap {
             name,
             layer,

@@ -1,5 +1,6 @@
 //! The llama forward pass: what the file says, its weights on the device, the operations in order.
 
+mod attribute;
 mod cache;
 mod config;
 mod engine;

@@ -3,27 +3,27 @@
 use super::engine::Engine;
 use super::layer::Pass;
 use super::watch::Watch;
-use crate::device::View;
+use crate::device::{DeviceError, View};
 use crate::error::Error;
 use crate::kernels::RmsNorm;
 use crate::taps::{Observer, Place, Readout, Tap, TapLevel};
 
 impl Engine {
-    /// Copies `final_norm` and `logits` of row `row` of the last pass, after computing them where
+    /// Copies `final_norm` and `logits` of the last row of a pass, after computing them where
     /// the pass has not done so.
     pub(super) fn read_out(
         &self,
-        (row, read): (usize, bool),
+        (pass, read): (Pass, bool),
         position: usize,
         observer: &mut dyn Observer,
     ) -> Result<Readout, Error> {
-        let space = &self.workspace;
+        let space = &self.workspace.readout;
         match (read, self.kernels.has_tuned()) {
             (true, _) => {}
-            (false, true) => self.tuned_readout(row as u64, &mut Watch::rows(observer))?,
-            (false, false) => self.plain_readout(row)?,
+            (false, true) => self.tuned_readout(pass, &mut Watch::rows(observer))?,
+            (false, false) => self.plain_readout(pass)?,
         }
-        let (hidden, hidden_place) = copy(space.hidden.all())?;
+        let (hidden, hidden_place) = copy(space.hidden.values.all())?;
         let (logits, logits_place) = copy(space.logits.all())?;
         if observer.level() >= TapLevel::Layer {
             for (name, values) in [("final_norm", &hidden), ("logits", &logits)] {
@@ -40,20 +40,26 @@ impl Engine {
         Ok(Readout { position, hidden, logits, hidden_place, logits_place })
     }
 
-    fn plain_readout(&self, row: usize) -> Result<(), Error> {
-        let space = &self.workspace;
-        let hidden = self.config.hidden as u64;
+    fn plain_readout(&self, pass: Pass) -> Result<(), Error> {
+        let space = &self.workspace.readout;
         let input = RmsNorm {
-            x: space.stream[0].view(row as u64 * hidden, hidden)?,
+            x: self.last_row(pass)?,
             weight: self.weights.output_norm.all(),
-            width: u32::try_from(hidden).expect("sizes were compared with 2^24"),
+            width: u32::try_from(self.config.hidden).expect("sizes were compared with 2^24"),
             rows: 1,
             epsilon: self.config.epsilon,
         };
-        self.kernels.rms_norm(input, space.hidden.all())?;
+        self.kernels.rms_norm(input, space.hidden.values.all())?;
         let matrix = self.weights.output_matrix();
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         Ok(self.products(pass, &space.hidden, &[matrix], &[&space.logits])?)
+    }
+
+    /// The last row of the residual stream behind the last layer.
+    pub(super) fn last_row(&self, pass: Pass) -> Result<View<'_, f32>, DeviceError> {
+        let hidden = self.config.hidden as u64;
+        let stream = self.workspace.stream(pass, self.config.layers);
+        stream.view((u64::from(pass.rows) - 1) * hidden, hidden)
     }
 }
 

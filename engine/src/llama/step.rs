@@ -70,12 +70,20 @@ impl Engine {
             return self.step_of_rows(tokens, level);
         }
         self.check_tokens(tokens)?;
+        let step = self.attempt(tokens, |engine| engine.passes_of_digests(tokens, level))?;
+        self.position += tokens.len();
+        self.calls += 1;
+        Ok(step)
+    }
+
+    fn passes_of_digests(&mut self, tokens: &[u32], level: TapLevel) -> Result<Step, Error> {
         let mut position = self.position;
         let mut taps = Vec::new();
         let pieces = tokens.len().div_ceil(self.ubatch);
         for (index, piece) in tokens.chunks(self.ubatch).enumerate() {
             let pass = Pass::new(piece.len(), position, level);
             self.write_inputs(piece, pass)?;
+            self.poison_digests(pass)?;
             let last = index + 1 == pieces;
             let planned = if pass.rows == 1 {
                 self.single(pass, Some(level))?
@@ -83,14 +91,13 @@ impl Engine {
                 let mut watch = Watch::digests(level);
                 self.tuned_pass(pass, &mut watch)?;
                 if last {
-                    self.tuned_readout(u64::from(pass.rows) - 1, &mut watch)?;
+                    self.tuned_readout(pass, &mut watch)?;
                 }
                 watch.into_planned()
             };
             self.read_digests(&planned, pass, &mut taps)?;
             position += piece.len();
         }
-        self.position = position;
         Ok(finish(position - 1, taps))
     }
 
@@ -124,7 +131,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let records = planned.last().map_or(0, |tap| (tap.record + tap.rows) as usize);
         let mut digests = vec![RowDigest::zeroed(); records];
-        self.workspace.digests.view(0, records as u64)?.read(&mut digests)?;
+        self.workspace.digests.read(0, &mut digests)?;
         for tap in planned {
             let readout = tap.layer.is_none() && tap.name != "embed";
             // The readout is of the last row, whatever the pass had.

@@ -104,3 +104,44 @@ fn replays_of_a_graph_read_out_what_a_plain_step_does() {
         }
     }
 }
+
+#[test]
+fn launch_by_launch_every_output_is_written_and_has_the_same_bits() {
+    let file = tiny();
+    let builds = waves().map(|build| (build, KvType::F16));
+    for (build, kv) in builds.chain([(HostBuild::Baseline, KvType::F32)]) {
+        let options = Options { kv, ubatch: 5, context_tokens: 64, ..Options::default() };
+        let careful = Options { launch_by_launch: true, ..options.clone() };
+        let unchecked = Options { unchecked: true, ..options.clone() };
+        let steps = |options| {
+            let mut engine = engine(&file, build, options);
+            let run = |tokens: &[u32]| engine.forward(tokens, &mut crate::taps::Silent).unwrap();
+            let bits = |readout: crate::taps::Readout| {
+                let values = readout.hidden.into_iter().chain(readout.logits);
+                values.map(f32::to_bits).collect::<Vec<_>>()
+            };
+            [&PROMPT[..], &[7], &[8, 9], &[11], &[12]].map(run).map(bits)
+        };
+        let expected = steps(options);
+        assert!(steps(careful) == expected, "{build:?} {kv:?} launch by launch");
+        assert!(steps(unchecked) == expected, "{build:?} {kv:?} without guards and poison");
+    }
+}
+
+#[test]
+fn a_sequence_after_another_begins_with_a_poisoned_cache() {
+    let file = tiny();
+    let options = Options { context_tokens: 64, ..Options::default() };
+    let mut engine = engine(&file, HostBuild::Baseline, options);
+    engine.forward(&PROMPT, &mut crate::taps::Silent).unwrap();
+    engine.reset();
+    engine.forward(&PROMPT[..2], &mut crate::taps::Silent).unwrap();
+    let (keys, values) = engine.cache.layer(0);
+    let nan = |buffer: &crate::device::Buffer| {
+        let mut read = vec![0.0_f32; (buffer.bytes() / 4) as usize];
+        buffer.all::<u8>().read(bytemuck::cast_slice_mut(&mut read)).unwrap();
+        read.iter().filter(|value| value.is_nan()).count() as f64 / read.len() as f64
+    };
+    // Two of 64 positions were written.
+    assert_eq!((nan(keys), nan(values)), (62.0 / 64.0, 62.0 / 64.0));
+}

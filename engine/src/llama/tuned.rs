@@ -5,7 +5,7 @@ use super::engine::Engine;
 use super::layer::Pass;
 use super::watch::{PlannedTap, Watch};
 use super::weights::{LayerWeights, Matrix};
-use super::workspace::FixedBuffers;
+use super::workspace::{Activation, FixedBuffers};
 use crate::device::{Buffer, DeviceError, Graph, View};
 use crate::error::Error;
 use crate::kernels::{
@@ -27,16 +27,17 @@ pub(super) struct Captured {
 }
 
 impl Engine {
-    /// From the tokens on the device to the stream after the last layer, in `stream[0]`.
+    /// From the tokens on the device to the stream behind the last layer.
     pub(super) fn tuned_pass<'e>(
         &'e self,
         pass: Pass,
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
         self.embed(pass)?;
-        watch.see(self, pass, (TapLevel::Layer, "embed", None), &space.stream[0])?;
+        let embedded = self.workspace.stream(pass, 0);
+        watch.see(self, pass, (TapLevel::Layer, "embed", None), embedded)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            self.enter_layer(Some(index));
             match self.kv {
                 KvType::F32 => self.tuned_attention::<f32>(pass, index, layer, watch)?,
                 KvType::F16 => self.tuned_attention::<u16>(pass, index, layer, watch)?,
@@ -44,13 +45,16 @@ impl Engine {
             self.tuned_feed_forward(pass, index, layer, watch)?;
             watch.flush(self)?;
         }
-        self.add(pass, &space.stream[1], &space.down, &space.stream[0])?;
-        let last = Some(self.weights.layers.len() - 1);
-        watch.see(self, pass, (TapLevel::Layer, "ffn_residual", last), &space.stream[0])?;
+        let last = self.config.layers - 1;
+        let space = self.workspace.layer(pass, last);
+        self.add(pass, &space.attn_residual, &space.down, &space.ffn_residual)?;
+        let tap = (TapLevel::Layer, "ffn_residual", Some(last));
+        watch.see(self, pass, tap, &space.ffn_residual)?;
+        self.enter_layer(None);
         Ok(watch.flush(self)?)
     }
 
-    /// To `wo`, from the stream in `stream[0]`, which is first completed with the layer before.
+    /// To `wo`, from the stream before the layer, which is first completed with the layer before.
     fn tuned_attention<'e, E: Pod>(
         &'e self,
         pass: Pass,
@@ -58,19 +62,21 @@ impl Engine {
         layer: &'e LayerWeights,
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
+        let stream = self.workspace.stream(pass, index);
         let matrices =
             [(&layer.attn_q, &space.q), (&layer.attn_k, &space.k), (&layer.attn_v, &space.v)];
-        let branch = (index > 0).then_some((&space.down, &space.stream[0]));
-        let x = if index > 0 { &space.stream[1] } else { &space.stream[0] };
+        let before = index.checked_sub(1).map(|before| self.workspace.layer(pass, before));
+        let branch = before.map(|before| (&before.down, stream));
+        let x = before.map_or(stream, |before| &before.attn_residual);
         self.norm_into(pass, (x, branch), &layer.attn_norm, &space.attn_norm, &matrices)?;
         let mut see =
             |level, name, layer, buffer| watch.see(self, pass, (level, name, layer), buffer);
         if index > 0 {
-            see(TapLevel::Layer, "ffn_residual", Some(index - 1), &space.stream[0])?;
+            see(TapLevel::Layer, "ffn_residual", Some(index - 1), stream)?;
         }
         let mut see = |name, buffer| see(TapLevel::Op, name, Some(index), buffer);
-        see("attn_norm", &space.attn_norm)?;
+        see("attn_norm", &space.attn_norm.values)?;
         self.products_into(pass, &space.attn_norm, &matrices)?;
         see("q", &space.q)?;
         see("k", &space.k)?;
@@ -80,7 +86,7 @@ impl Engine {
         see("k_rope", &space.k_rope)?;
         let output = [(&layer.attn_output, &space.wo)];
         self.attend_into::<E>(pass, index, &output)?;
-        see("attn_out", &space.attn_out)?;
+        see("attn_out", &space.attn_out.values)?;
         self.products_into(pass, &space.attn_out, &output)?;
         see("wo", &space.wo)?;
         Ok(())
@@ -89,7 +95,7 @@ impl Engine {
     /// Rotates queries and keys, and stores keys and values of the new positions.
     fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
-        let (space, config) = (&self.workspace, &self.config);
+        let (space, config) = (self.workspace.layer(pass, index), &self.config);
         let (keys, values) = self.cache.layer(index);
         let input = RopeKvWrite {
             q: space.q.all(),
@@ -117,10 +123,10 @@ impl Engine {
         index: usize,
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
         let input = self.attention_of::<E>(pass, index);
         let Attention { heads, head_size, rows, position, .. } = input;
-        let out = space.attn_out.all();
+        let out = space.attn_out.values.all();
         if rows > WAVE_ROWS {
             if self.kernels.serves_attention_tiles(head_size) {
                 self.kernels.attention_tiles(input, out)?;
@@ -132,16 +138,16 @@ impl Engine {
         let chunks = Chunks {
             maxima: space.chunk_maxima.all(),
             totals: space.chunk_totals.all(),
-            sums: space.chunk_sums.all(),
+            sums: self.workspace.chunk_sums.all(),
         };
         self.kernels.attention_chunks(input, chunks)?;
-        let first = self.layouts(matrices).next().map(FixedBuffers::fixed_point);
+        let first = layouts(&space.attn_out, matrices).next().map(FixedBuffers::fixed_point);
         let input = AttentionCombine { chunks, heads, head_size, rows, position };
         self.kernels.attention_combine(input, out, first)?;
         self.quantise_for(pass, &space.attn_out, matrices, 1)
     }
 
-    /// To `down`, from the stream before it in `stream[1]`.
+    /// To `down`, from the stream with attention, which is first completed.
     fn tuned_feed_forward<'e>(
         &'e self,
         pass: Pass,
@@ -149,41 +155,40 @@ impl Engine {
         layer: &'e LayerWeights,
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
+        let space = self.workspace.layer(pass, index);
         let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
-        let branch = Some((&space.wo, &space.stream[1]));
-        let x = (&space.stream[0], branch);
+        let branch = Some((&space.wo, &space.attn_residual));
+        let x = (self.workspace.stream(pass, index), branch);
         self.norm_into(pass, x, &layer.ffn_norm, &space.ffn_norm, &matrices)?;
         let mut see =
             |name, buffer| watch.see(self, pass, (TapLevel::Op, name, Some(index)), buffer);
-        see("attn_residual", &space.stream[1])?;
-        see("ffn_norm", &space.ffn_norm)?;
+        see("attn_residual", &space.attn_residual)?;
+        see("ffn_norm", &space.ffn_norm.values)?;
         self.products_into(pass, &space.ffn_norm, &matrices)?;
         see("gate", &space.gate)?;
         see("up", &space.up)?;
         let down = [(&layer.ffn_down, &space.down)];
-        self.gate_into(pass, &down)?;
-        see("swiglu", &space.swiglu)?;
+        self.gate_into(pass, (&space.gate, &space.up), &space.swiglu, &down)?;
+        see("swiglu", &space.swiglu.values)?;
         self.products_into(pass, &space.swiglu, &down)?;
         see("down", &space.down)?;
         Ok(())
     }
 
-    /// `final_norm` and `logits` of one row of the stream.
+    /// `final_norm` and `logits` of the last row of a pass.
     pub(super) fn tuned_readout<'e>(
         &'e self,
-        row: u64,
+        pass: Pass,
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
-        let space = &self.workspace;
-        let hidden = self.config.hidden as u64;
+        let space = &self.workspace.readout;
+        let x = self.last_row(pass)?;
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         let matrices = [(self.weights.output_matrix(), &space.logits)];
-        let x = space.stream[0].view(row * hidden, hidden)?;
         let norm = (&self.weights.output_norm, &space.hidden);
         self.norm_view_into(pass, (x, None), norm, &matrices)?;
         self.products_into(pass, &space.hidden, &matrices)?;
-        watch.see_readout(self, "final_norm", &space.hidden)?;
+        watch.see_readout(self, "final_norm", &space.hidden.values)?;
         watch.see_readout(self, "logits", &space.logits)?;
         Ok(watch.flush(self)?)
     }
@@ -213,7 +218,7 @@ impl Engine {
             None => Watch::rows(&mut silent),
         };
         self.tuned_pass(pass, &mut watch)?;
-        self.tuned_readout(0, &mut watch)?;
+        self.tuned_readout(pass, &mut watch)?;
         Ok(watch.into_planned())
     }
 
@@ -222,7 +227,7 @@ impl Engine {
         pass: Pass,
         (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
         weight: &Buffer,
-        norm: &Buffer,
+        norm: &Activation,
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
         let branch =
@@ -235,47 +240,45 @@ impl Engine {
         &self,
         pass: Pass,
         (x, branch): (View<'_, f32>, Option<Branch<'_>>),
-        (weight, norm): (&Buffer, &Buffer),
+        (weight, norm): (&Buffer, &Activation),
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
         let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
         let (rows, epsilon) = (pass.rows, self.config.epsilon);
         let input = NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon };
-        let first = self.layouts(matrices).next().map(FixedBuffers::fixed_point);
-        self.kernels.norm_quantise(input, norm.all(), first)?;
+        let first = layouts(norm, matrices).next().map(FixedBuffers::fixed_point);
+        self.kernels.norm_quantise(input, norm.values.all(), first)?;
         self.quantise_for(pass, norm, matrices, 1)
     }
 
     /// `swiglu`, and the same in fixed point in every layout that the matrices read.
-    fn gate_into(&self, pass: Pass, matrices: &[(&Matrix, &Buffer)]) -> Result<(), DeviceError> {
-        let space = &self.workspace;
-        let (gate, up, rows) = (space.gate.all(), space.up.all(), pass.rows);
+    fn gate_into(
+        &self,
+        pass: Pass,
+        (gate, up): (&Buffer, &Buffer),
+        out: &Activation,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let (gate, up, rows) = (gate.all(), up.all(), pass.rows);
         let width = matrices[0].0.width;
-        let Some(first) = self.layouts(matrices).next() else {
-            return self.kernels.swiglu(gate, up, space.swiglu.all(), rows * width);
+        let Some(first) = layouts(out, matrices).next() else {
+            return self.kernels.swiglu(gate, up, out.values.all(), rows * width);
         };
         let input = SwigluQuantise { gate, up, width, rows };
-        self.kernels.swiglu_quantise(input, space.swiglu.all(), first.fixed_point())?;
-        self.quantise_for(pass, &space.swiglu, matrices, 1)
-    }
-
-    /// The layouts of fixed point that these matrices read, each once.
-    fn layouts(&self, matrices: &[(&Matrix, &Buffer)]) -> impl Iterator<Item = &FixedBuffers> {
-        let serves =
-            |fixed: &&FixedBuffers| matrices.iter().any(|(matrix, _)| fixed.serves(matrix));
-        self.workspace.fixed.iter().filter(serves).collect::<Vec<_>>().into_iter()
+        self.kernels.swiglu_quantise(input, out.values.all(), first.fixed_point())?;
+        self.quantise_for(pass, out, matrices, 1)
     }
 
     /// Fixed point in the layouts of the matrices but the first `done`.
     fn quantise_for(
         &self,
         pass: Pass,
-        x: &Buffer,
+        x: &Activation,
         matrices: &[(&Matrix, &Buffer)],
         done: usize,
     ) -> Result<(), DeviceError> {
-        for fixed in self.layouts(matrices).skip(done) {
-            let input = Quantise { x: x.all(), width: matrices[0].0.width, rows: pass.rows };
+        for fixed in layouts(x, matrices).skip(done) {
+            let input = Quantise { x: x.values.all(), width: matrices[0].0.width, rows: pass.rows };
             self.kernels.quantise(input, fixed.fixed_point())?;
         }
         Ok(())
@@ -285,7 +288,7 @@ impl Engine {
     fn products_into(
         &self,
         pass: Pass,
-        x: &Buffer,
+        x: &Activation,
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
         let mut rest = matrices;
@@ -293,7 +296,7 @@ impl Engine {
             // Neighbours of one type share a launch.
             let same = rest.iter().take_while(|(matrix, _)| matrix.kind == first.kind).count();
             let (now, later) = rest.split_at(same.min(WAVE_MATRICES));
-            match self.workspace.fixed.iter().find(|fixed| fixed.serves(first)) {
+            match x.fixed.iter().find(|fixed| fixed.serves(first)) {
                 None => {
                     for (matrix, out) in now {
                         self.product(pass, x, matrix, out.all())?;
@@ -349,4 +352,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The layouts of fixed point that these matrices read an activation in, each once.
+fn layouts<'a>(
+    x: &'a Activation,
+    matrices: &[(&Matrix, &Buffer)],
+) -> impl Iterator<Item = &'a FixedBuffers> + use<'a> {
+    let serves = |fixed: &&FixedBuffers| matrices.iter().any(|(matrix, _)| fixed.serves(matrix));
+    x.fixed.iter().filter(serves).collect::<Vec<_>>().into_iter()
 }

@@ -1,9 +1,15 @@
-//! Device memory for one pass of at most `ubatch` tokens, allocated once.
+//! Device memory between operations, allocated once: for one pass of at most `ubatch` tokens.
+//!
+//! A pass of a few tokens has a place of its own for every layer, all in one arena: one fill before
+//! the pass poisons every output, so that a missing launch is seen wherever it is. A pass of many
+//! tokens would need gigabytes for that; its layers share one set of buffers, each of which is
+//! poisoned before it is written.
 
 use super::Config;
+use super::layer::Pass;
 use super::tuned::WAVE_ROWS;
 use super::weights::{Matrix, Weights};
-use crate::device::{Buffer, Device, DeviceError};
+use crate::device::{Arena, Buffer, Device, DeviceError, Part};
 use crate::kernels::{
     FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group,
 };
@@ -20,22 +26,6 @@ pub(super) struct FixedBuffers {
 }
 
 impl FixedBuffers {
-    fn allocate(
-        device: &Device,
-        digit_count: usize,
-        widest: u64,
-        (block, group): (u32, u32),
-    ) -> Result<Self, DeviceError> {
-        let name = |part| format!("activations.{block}.{group}.{part}");
-        Ok(Self {
-            digits: device.allocate::<i8>(&name("digits"), widest * digit_count as u64)?,
-            scales: device.allocate::<f32>(&name("scales"), widest / u64::from(block))?,
-            sums: device.allocate::<f32>(&name("sums"), widest / u64::from(group))?,
-            block,
-            group,
-        })
-    }
-
     pub(super) fn fixed_point(&self) -> FixedPoint<'_> {
         FixedPoint {
             digits: self.digits.all(),
@@ -56,35 +46,66 @@ fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
     Some((activation_block(matrix.kind)?, activation_group(matrix.kind)))
 }
 
-/// The buffers between operations; each holds `[ubatch][width]`.
+/// A tensor with its fixed-point forms, in every layout that the matrices behind it read.
 #[derive(Debug)]
-pub(super) struct Workspace {
-    /// `[1]`: the position of row 0 of the pass.
-    pub(super) position: Buffer,
-    pub(super) tokens: Buffer,
-    /// The residual stream, and where its sum with a branch goes; they swap.
-    pub(super) stream: [Buffer; 2],
-    pub(super) attn_norm: Buffer,
+pub(super) struct Activation {
+    /// `[rows][width]`.
+    pub(super) values: Buffer,
+    pub(super) fixed: Vec<FixedBuffers>,
+}
+
+/// What the operations of one layer write; each buffer holds `[rows][width]`.
+#[derive(Debug)]
+pub(super) struct LayerSpace {
+    pub(super) attn_norm: Activation,
     pub(super) q: Buffer,
     pub(super) k: Buffer,
     pub(super) v: Buffer,
     pub(super) q_rope: Buffer,
     pub(super) k_rope: Buffer,
-    pub(super) attn_out: Buffer,
+    pub(super) attn_out: Activation,
     pub(super) wo: Buffer,
-    pub(super) ffn_norm: Buffer,
+    /// The residual stream with attention.
+    pub(super) attn_residual: Buffer,
+    pub(super) ffn_norm: Activation,
     pub(super) gate: Buffer,
     pub(super) up: Buffer,
-    pub(super) swiglu: Buffer,
+    pub(super) swiglu: Activation,
     pub(super) down: Buffer,
-    pub(super) hidden: Buffer,
-    pub(super) logits: Buffer,
-    pub(super) fixed: Vec<FixedBuffers>,
-    /// `[taps][ubatch]` records of 32 bytes, where digests are taken on the device.
-    pub(super) digests: Buffer,
-    /// m, l and a of the chunks of a few rows, `[rows][heads][chunks]` and `[..][head_size]`.
+    /// The residual stream behind the layer.
+    pub(super) ffn_residual: Buffer,
+    /// m and l of the chunks of a few rows, `[rows][heads][chunks]`.
     pub(super) chunk_maxima: Buffer,
     pub(super) chunk_totals: Buffer,
+}
+
+/// What the readout of one row writes.
+#[derive(Debug)]
+pub(super) struct ReadoutSpace {
+    /// Tap `final_norm`, `[hidden]`.
+    pub(super) hidden: Activation,
+    /// `[vocabulary]`.
+    pub(super) logits: Buffer,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// `[1]`: the position of row 0 of the pass.
+    pub(super) position: Buffer,
+    pub(super) tokens: Buffer,
+    /// For passes of more than `WAVE_ROWS` rows; there are none where `ubatch` is no more.
+    many: Option<LayerSpace>,
+    /// For passes of a few rows, layer by layer, behind their embedding.
+    few: Vec<LayerSpace>,
+    few_embed: Buffer,
+    few_arena: Arena,
+    pub(super) readout: ReadoutSpace,
+    readout_arena: Arena,
+    /// `[taps][ubatch]` records of 32 bytes, where digests are taken on the device.
+    pub(super) digests: Buffer,
+    /// a of the chunks of a few rows, `[rows][heads][chunks][head_size]`. All layers write it in
+    /// turn; what is missing there shows in `chunk_maxima`.
     pub(super) chunk_sums: Buffer,
     /// Chunks of products of a few rows, before they are added up.
     pub(super) split: Buffer,
@@ -92,6 +113,11 @@ pub(super) struct Workspace {
 
 /// What is set aside for chunks of products; a product that needs more is not split.
 const SPLIT_VALUES_MAX: u64 = 16 << 20;
+
+/// Digests of a pass at most: fifteen taps a layer, the embedding, and the two of the readout.
+pub(super) fn digests_of(config: &Config, rows: usize) -> u64 {
+    ((15 * config.layers + 1) * rows + 2) as u64
+}
 
 /// What tuned kernels need beside the rows of a pass; empty where there are none.
 struct TunedSizes {
@@ -116,10 +142,115 @@ impl TunedSizes {
             u64::from(matrix.outputs) * u64::from(matrix.width).div_ceil(256) * ubatch as u64
         };
         Self {
-            // Fifteen taps a layer, the embedding, and the two of the readout.
-            digests: ((15 * config.layers + 1) * ubatch + 2) as u64,
+            digests: digests_of(config, ubatch),
             parts: rows * chunks,
             split: weights.matrices().map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
+        }
+    }
+}
+
+/// What sizes follow from, and the parts that were asked for so far.
+struct Plan<'a> {
+    config: &'a Config,
+    layouts: BTreeSet<(u32, u32)>,
+    digit_count: u64,
+    parts: Vec<Part>,
+}
+
+impl Plan<'_> {
+    fn floats(&mut self, name: String, count: u64) {
+        self.parts.push(Part::new::<f32>(name, count));
+    }
+
+    fn activation(&mut self, name: String, count: u64) {
+        for (block, group) in self.layouts.clone() {
+            let part = |part| format!("{name}.{block}.{group}.{part}");
+            self.parts.push(Part::new::<i8>(part("digits"), count * self.digit_count));
+            self.floats(part("scales"), count / u64::from(block));
+            self.floats(part("sums"), count / u64::from(group));
+        }
+        self.floats(name, count);
+    }
+
+    /// The parts of a [`LayerSpace`], in the order in which [`Parts::layer`] takes them.
+    fn layer(&mut self, rows: u64, parts: u64, name: impl Fn(&str) -> String) {
+        let Config { hidden, heads, kv_heads, head_size, feed_forward, .. } = *self.config;
+        let [query, kv] =
+            [heads * head_size, kv_heads * head_size].map(|width| width as u64 * rows);
+        let [hidden, wide] = [hidden, feed_forward].map(|width| width as u64 * rows);
+        self.activation(name("attn_norm"), hidden);
+        for (part, count) in [("q", query), ("k", kv), ("v", kv), ("q_rope", query)] {
+            self.floats(name(part), count);
+        }
+        self.floats(name("k_rope"), kv);
+        self.activation(name("attn_out"), query);
+        self.floats(name("wo"), hidden);
+        self.floats(name("attn_residual"), hidden);
+        self.activation(name("ffn_norm"), hidden);
+        self.floats(name("gate"), wide);
+        self.floats(name("up"), wide);
+        self.activation(name("swiglu"), wide);
+        self.floats(name("down"), hidden);
+        self.floats(name("ffn_residual"), hidden);
+        self.floats(name("chunks.maxima"), parts);
+        self.floats(name("chunks.totals"), parts);
+    }
+
+    fn readout(&mut self) {
+        self.activation("hidden".to_owned(), self.config.hidden as u64);
+        self.floats("logits".to_owned(), self.config.vocabulary as u64);
+    }
+
+    fn allocate(&mut self, device: &Device) -> Result<(Arena, Parts), DeviceError> {
+        let (arena, buffers) = device.arena(std::mem::take(&mut self.parts))?;
+        let (layouts, buffers) = (self.layouts.clone(), buffers.into_iter());
+        Ok((arena, Parts { layouts, buffers }))
+    }
+}
+
+/// Buffers in the order of their plan.
+struct Parts {
+    layouts: BTreeSet<(u32, u32)>,
+    buffers: std::vec::IntoIter<Buffer>,
+}
+
+impl Parts {
+    fn next(&mut self) -> Buffer {
+        self.buffers.next().expect("as many buffers as were planned")
+    }
+
+    fn activation(&mut self) -> Activation {
+        let fixed = self.layouts.clone().into_iter().map(|(block, group)| FixedBuffers {
+            digits: self.next(),
+            scales: self.next(),
+            sums: self.next(),
+            block,
+            group,
+        });
+        let fixed = fixed.collect();
+        Activation { values: self.next(), fixed }
+    }
+
+    fn layer(&mut self) -> LayerSpace {
+        // Fields are computed in the order in which they stand here: that of the plan.
+        LayerSpace {
+            attn_norm: self.activation(),
+            q: self.next(),
+            k: self.next(),
+            v: self.next(),
+            q_rope: self.next(),
+            k_rope: self.next(),
+            attn_out: self.activation(),
+            wo: self.next(),
+            attn_residual: self.next(),
+            ffn_norm: self.activation(),
+            gate: self.next(),
+            up: self.next(),
+            swiglu: self.activation(),
+            down: self.next(),
+            ffn_residual: self.next(),
+            chunk_maxima: self.next(),
+            chunk_totals: self.next(),
         }
     }
 }
@@ -131,44 +262,79 @@ impl Workspace {
         weights: &Weights,
         (ubatch, context): (usize, usize),
     ) -> Result<Self, DeviceError> {
-        let (device, digit_count) = (kernels.device(), kernels.activations().digit_count());
-        let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
-        let rows =
-            |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
-        let (query, kv) = (heads * head_size, kv_heads * head_size);
-        let widest = ubatch as u64 * hidden.max(feed_forward).max(query) as u64;
+        let device = kernels.device();
         let tuned = TunedSizes::new(config, weights, kernels, (ubatch, context));
-        let layouts: BTreeSet<(u32, u32)> = weights.matrices().filter_map(layout_of).collect();
-        let fixed = layouts
-            .into_iter()
-            .map(|layout| FixedBuffers::allocate(device, digit_count, widest, layout))
-            .collect::<Result<_, DeviceError>>()?;
+        let layouts = weights.matrices().filter_map(layout_of).collect();
+        let digit_count = kernels.activations().digit_count() as u64;
+        let mut plan = Plan { config, layouts, digit_count, parts: Vec::new() };
+        let few_rows = u64::from(WAVE_ROWS).min(ubatch as u64);
+        plan.floats("embed".to_owned(), few_rows * config.hidden as u64);
+        for layer in 0..config.layers {
+            plan.layer(few_rows, tuned.parts, |name| format!("{name}.{layer}"));
+        }
+        let (few_arena, mut parts) = plan.allocate(device)?;
+        let few_embed = parts.next();
+        let few = (0..config.layers).map(|_| parts.layer()).collect();
+        let many = if ubatch as u64 > few_rows {
+            plan.layer(ubatch as u64, 0, str::to_owned);
+            // Each is written by every layer, so each is poisoned by the launch that writes it.
+            let wanted = std::mem::take(&mut plan.parts).into_iter();
+            let buffers =
+                wanted.map(|part| device.allocate_part(part)).collect::<Result<Vec<_>, _>>()?;
+            let layouts = plan.layouts.clone();
+            Some(Parts { layouts, buffers: buffers.into_iter() }.layer())
+        } else {
+            None
+        };
+        plan.readout();
+        let (readout_arena, mut parts) = plan.allocate(device)?;
+        let readout = ReadoutSpace { hidden: parts.activation(), logits: parts.next() };
+        let sums = tuned.parts * config.head_size as u64;
         Ok(Self {
             position: device.allocate::<u32>("position", 1)?,
             tokens: device.allocate::<u32>("tokens", ubatch as u64)?,
-            stream: [rows("stream.0", hidden)?, rows("stream.1", hidden)?],
-            attn_norm: rows("attn_norm", hidden)?,
-            q: rows("q", query)?,
-            k: rows("k", kv)?,
-            v: rows("v", kv)?,
-            q_rope: rows("q_rope", query)?,
-            k_rope: rows("k_rope", kv)?,
-            attn_out: rows("attn_out", query)?,
-            wo: rows("wo", hidden)?,
-            ffn_norm: rows("ffn_norm", hidden)?,
-            gate: rows("gate", feed_forward)?,
-            up: rows("up", feed_forward)?,
-            swiglu: rows("swiglu", feed_forward)?,
-            down: rows("down", hidden)?,
-            hidden: device.allocate::<f32>("hidden", hidden as u64)?,
-            logits: device.allocate::<f32>("logits", vocabulary as u64)?,
-            fixed,
+            many,
+            few,
+            few_embed,
+            few_arena,
+            readout,
+            readout_arena,
             digests: device.allocate::<RowDigest>("digests", tuned.digests)?,
-            chunk_maxima: device.allocate::<f32>("chunks.maxima", tuned.parts)?,
-            chunk_totals: device.allocate::<f32>("chunks.totals", tuned.parts)?,
-            chunk_sums: device.allocate::<f32>("chunks.sums", tuned.parts * head_size as u64)?,
+            chunk_sums: device.allocate::<f32>("chunks.sums", sums)?,
             split: device.allocate::<f32>("split", tuned.split)?,
         })
+    }
+
+    /// Poisons what a pass is going to write, where that is checked; many rows are poisoned by the
+    /// launches that write them.
+    pub(super) fn poison(&self, pass: Pass) -> Result<(), DeviceError> {
+        if Self::is_few(pass) {
+            self.few_arena.poison()?;
+        }
+        self.readout_arena.poison()
+    }
+
+    fn is_few(pass: Pass) -> bool {
+        pass.rows <= WAVE_ROWS
+    }
+
+    /// What one layer writes.
+    pub(super) fn layer(&self, pass: Pass, layer: usize) -> &LayerSpace {
+        if Self::is_few(pass) {
+            &self.few[layer]
+        } else {
+            self.many.as_ref().expect("a pass has at most `ubatch` rows")
+        }
+    }
+
+    /// The residual stream before a layer: the embedding, or what the layer before left.
+    pub(super) fn stream(&self, pass: Pass, layer: usize) -> &Buffer {
+        match layer.checked_sub(1) {
+            None if Self::is_few(pass) => &self.few_embed,
+            // Many rows have one place for it.
+            None => &self.layer(pass, 0).ffn_residual,
+            Some(before) => &self.layer(pass, before).ffn_residual,
+        }
     }
 }
 

@@ -73,6 +73,10 @@ pub(super) struct BenchCommand {
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     tap: TapLevel,
 
+    /// Leave guard zones and poison away; the table is then of that
+    #[arg(long)]
+    unchecked: bool,
+
     /// What is measured [default: everything]
     #[arg(long, value_name = "PART,PART", value_delimiter = ',', value_enum)]
     parts: Vec<Part>,
@@ -100,6 +104,7 @@ struct Report<'a> {
     lockstep: &'a str,
     model: &'a str,
     work: Work,
+    checking: bool,
     parts: &'a [Measured],
     ratios: &'a [Ratio],
 }
@@ -144,6 +149,7 @@ impl BenchCommand {
                 lockstep: env!("CARGO_PKG_VERSION"),
                 model: &model.name,
                 work: *work,
+                checking: !self.unchecked,
                 parts: &parts,
                 ratios: &ratios,
             };
@@ -153,8 +159,13 @@ impl BenchCommand {
         }
         writeln!(
             output,
-            "{}, {} threads a side, prompt of {}, then {} one by one, median of {}",
-            model.name, work.threads, work.prefill_tokens, work.decode_tokens, work.repeat
+            "{}, {} threads a side, prompt of {}, then {} one by one, median of {}{}",
+            model.name,
+            work.threads,
+            work.prefill_tokens,
+            work.decode_tokens,
+            work.repeat,
+            if self.unchecked { "; unchecked: no guard zones, no poison" } else { "" }
         )?;
         writeln!(output, "{}", table(&parts))?;
         for Ratio { name, value, goal } in &ratios {
@@ -181,6 +192,9 @@ impl BenchCommand {
         command.args(["--device", &self.device.to_string()]);
         command.args(["--activations", &word(self.activations), "--kv", &word(self.kv)]);
         command.args(["--ubatch", &self.ubatch.to_string(), "--tap", &word(self.tap)]);
+        if self.unchecked {
+            command.arg("--unchecked");
+        }
         if let Some(model) = &self.model {
             command.args(["--model", model]);
         }
@@ -208,6 +222,8 @@ impl BenchCommand {
             context_tokens: work.context_tokens(),
             ubatch: self.ubatch,
             threads: work.threads,
+            unchecked: self.unchecked,
+            time_limit_seconds: 120,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

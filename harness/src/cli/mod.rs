@@ -6,6 +6,7 @@ mod failure;
 mod fetch;
 mod fixture;
 mod inspect;
+mod launches;
 mod options;
 mod run;
 mod sides;
@@ -46,6 +47,7 @@ enum Command {
     Fixture(fixture::FixtureCommand),
     Devices(devices::DevicesCommand),
     Bench(bench::BenchCommand),
+    Launches(launches::LaunchesCommand),
 }
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
@@ -58,6 +60,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Fixture(command)) => command.execute(),
         Some(Command::Devices(command)) => command.execute(),
         Some(Command::Bench(command)) => command.execute(),
+        Some(Command::Launches(command)) => command.execute(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use engine::DeviceChoice;
+use serde::{Deserialize, Serialize};
 
 use super::Format;
 use crate::run::Drive;
@@ -24,7 +25,7 @@ pub enum ReferenceChoice {
 }
 
 /// Digits of an activation in products with quantised weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum ActivationsChoice {
     /// Three
     #[default]
@@ -36,7 +37,7 @@ pub enum ActivationsChoice {
 }
 
 /// Type of the cache of keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum KvChoice {
     /// Four bytes a value
     #[default]
@@ -111,6 +112,14 @@ pub struct RunOptions {
     /// Threads of each side [default: as many as the machine has]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
+
+    /// Leave guard zones and poison away, for measurements; bounds are asserted all the same
+    #[arg(long)]
+    pub unchecked: bool,
+
+    /// How long a launch or a wait of the engine's device may take before it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = positive)]
+    pub time_limit: usize,
 
     /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json
     #[arg(long, value_name = "DIR")]

@@ -172,6 +172,7 @@ fn identity(
             threads: setup.threads,
             max_tokens: options.max_tokens,
             past_end: options.past_end,
+            checking: !options.unchecked,
         },
     })
 }

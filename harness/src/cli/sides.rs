@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::gguf::File;
 use reference::Mode;
+use serde::{Deserialize, Serialize};
 
+use super::launches;
 use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions};
 use crate::compare::triangle::Judge;
 use crate::run::lane::{Loader, Loading};
@@ -15,14 +18,17 @@ use crate::sides::engine::{EngineSide, NAME};
 use crate::sides::reference::ReferenceSide;
 
 /// What both sides are loaded with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Setup {
+    #[serde(with = "launches::device")]
     pub(super) device: engine::DeviceChoice,
     pub(super) activations: ActivationsChoice,
     pub(super) kv: KvChoice,
     pub(super) context_tokens: usize,
     pub(super) ubatch: usize,
     pub(super) threads: usize,
+    pub(super) unchecked: bool,
+    pub(super) time_limit_seconds: usize,
 }
 
 impl Setup {
@@ -35,6 +41,8 @@ impl Setup {
             context_tokens,
             ubatch: options.ubatch,
             threads,
+            unchecked: options.unchecked,
+            time_limit_seconds: options.time_limit,
         }
     }
 
@@ -55,6 +63,9 @@ impl Setup {
             ubatch: self.ubatch,
             threads: self.threads,
             host_build: None,
+            unchecked: self.unchecked,
+            launch_by_launch: false,
+            time_limit: Some(Duration::from_secs(self.time_limit_seconds as u64)),
         }
     }
 
@@ -86,7 +97,7 @@ pub(super) fn load(
     file: &Arc<File>,
     path: &Path,
 ) -> Result<Lanes, SideError> {
-    let engine = Loading::start(NAME, engine_loader(setup, file));
+    let engine = Loading::start(NAME, engine_loader(setup, file, path));
     let start = |mode: Mode| Loading::start(mode.name(), reference_loader(setup, mode, path));
     match reference {
         ReferenceChoice::Exact => {
@@ -106,9 +117,13 @@ pub(super) fn load(
     }
 }
 
-fn engine_loader(setup: &Setup, file: &Arc<File>) -> Loader {
+fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
     let (options, file) = (setup.engine(), Arc::clone(file));
-    Box::new(move || Ok(Box::new(EngineSide::load(&file, &options)?)))
+    let (setup, path) = (setup.clone(), path.to_path_buf());
+    Box::new(move || {
+        let side = EngineSide::load(&file, &options)?;
+        Ok(Box::new(side.traced_by(launches::tracer(setup, path))))
+    })
 }
 
 fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {

@@ -163,6 +163,13 @@ impl fmt::Display for Place {
     }
 }
 
+/// What a buffer of the engine holds before a launch writes it.
+const POISON_BITS: &str = "0xffffffff";
+
+/// What such a value says.
+const NOT_WRITTEN: &str =
+    "; the engine's value is poison: not written, or computed from what nobody wrote";
+
 /// One element of both rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Element {
@@ -304,6 +311,12 @@ impl fmt::Display for Divergence {
         let Element { index, .. } = element;
         write!(f, " [{index}]: {actual} {} ({})", element.actual, element.actual_bits)?;
         write!(f, ", {expected} {} ({})", element.expected, element.expected_bits)?;
-        write!(f, "; {} of {} elements differ", self.differing_count, self.elements_count)
+        write!(f, "; {} of {} elements differ", self.differing_count, self.elements_count)?;
+        let poison = self.difference == Difference::NonFinite && element.actual_bits == POISON_BITS;
+        if poison && !element.expected.to_f64().is_nan() {
+            f.write_str(NOT_WRITTEN)
+        } else {
+            Ok(())
+        }
     }
 }

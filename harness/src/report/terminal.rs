@@ -99,6 +99,10 @@ fn head(start: &Start) -> String {
             options.context_tokens,
         ),
     );
+    if !options.checking {
+        text +=
+            &fact("unchecked", "no guard zones and no poison; bounds are asserted all the same");
+    }
     let last = if identity.references.len() > 1 {
         let columns = ["engine-wide", "stock-wide", "ratio", "logits max", "logit ratio"];
         columns.map(|name| format!("{name:>NUMBER_COLUMNS$}")).join("  ")

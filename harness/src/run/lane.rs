@@ -5,16 +5,17 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::compare::Key;
 use crate::compare::sequence::Record;
 use crate::compare::triangle::Rows;
 use crate::number::Hash;
 use crate::sides::{
-    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values, Watcher,
+    Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values,
+    Watcher,
 };
 
 /// How many taps wait between a side and the comparison: enough to keep both busy, few enough
@@ -87,13 +88,17 @@ pub struct Lane {
     messages: Receiver<Message>,
     buffer: VecDeque<Record>,
     done: Option<Result<Reading, SideError>>,
+    hang: Option<Hang>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// How often a side that says nothing is asked whether its device hangs.
+const HANG_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A lane whose side is still loading.
 pub struct Loading {
     lane: Lane,
-    loaded: Receiver<Result<SideIdentity, SideError>>,
+    loaded: Receiver<Result<(SideIdentity, Option<Hang>), SideError>>,
 }
 
 impl Loading {
@@ -107,7 +112,7 @@ impl Loading {
                 Ok(side) => side,
                 Err(error) => return drop(announce.send(Err(error))),
             };
-            if announce.send(Ok(side.identity())).is_ok() {
+            if announce.send(Ok((side.identity(), side.hang()))).is_ok() {
                 serve(name, side, &inbox, &outbox);
             }
         };
@@ -127,6 +132,7 @@ impl Loading {
             messages,
             buffer: VecDeque::new(),
             done: None,
+            hang: None,
             thread: Some(thread),
         };
         Self { lane, loaded }
@@ -134,7 +140,8 @@ impl Loading {
 
     /// Waits until the side is there.
     pub fn wait(mut self) -> Result<Lane, SideError> {
-        self.lane.identity = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)))?;
+        let loaded = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)));
+        (self.lane.identity, self.lane.hang) = loaded?;
         Ok(self.lane)
     }
 }
@@ -169,10 +176,11 @@ impl Lane {
     /// The next tap of the running call, row by row; `None` when the call has ended.
     pub fn next_record(&mut self) -> Option<Record> {
         while self.buffer.is_empty() && self.done.is_none() {
-            match self.messages.recv() {
+            match self.messages.recv_timeout(HANG_INTERVAL) {
                 Ok(Message::Taps(records)) => self.buffer.extend(records),
                 Ok(Message::Done(reading)) => self.done = Some(*reading),
-                Err(_) => self.done = Some(Err(gone(self.name))),
+                Err(RecvTimeoutError::Disconnected) => self.done = Some(Err(gone(self.name))),
+                Err(RecvTimeoutError::Timeout) => self.give_up_if_it_hangs(),
             }
         }
         self.buffer.pop_front()
@@ -182,6 +190,14 @@ impl Lane {
     pub fn finish(&mut self) -> Result<Reading, SideError> {
         while self.next_record().is_some() {}
         self.done.take().unwrap_or_else(|| Err(gone(self.name)))
+    }
+
+    /// A side whose device does not answer is left to itself: its thread cannot be ended, and no one
+    /// waits for it.
+    fn give_up_if_it_hangs(&mut self) {
+        let Some(message) = self.hang.as_ref().and_then(|hang| hang()) else { return };
+        self.done = Some(Err(SideError::Device { side: self.name, message }));
+        self.thread = None;
     }
 
     fn request(&mut self, request: Request) {
@@ -195,6 +211,9 @@ impl Drop for Lane {
     fn drop(&mut self) {
         // The thread ends when its inbox is closed and nobody stands in its outbox.
         self.requests = None;
+        if self.thread.is_none() {
+            return;
+        }
         while self.messages.recv().is_ok() {}
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -336,54 +355,4 @@ impl Watcher for Relay<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sides::imaginary::Imaginary;
-
-    fn lane(side: impl FnOnce() -> Imaginary + Send + 'static) -> Lane {
-        let load = move || Ok(Box::new(side()) as Box<dyn Side>);
-        Loading::start("engine", Box::new(load)).wait().unwrap()
-    }
-
-    #[test]
-    fn a_panic_in_a_step_is_an_error_and_the_lane_ends() {
-        let mut lane = lane(|| {
-            let mut side = Imaginary::new("engine");
-            side.panic_at = Some(1);
-            side
-        });
-        lane.forward(&[5], TapLevel::Readout);
-        assert_eq!(lane.finish().unwrap().token_id, 5);
-        lane.forward(&[6], TapLevel::Op);
-        let error = lane.finish().unwrap_err();
-        assert!(error.to_string().contains("planted at position 1"), "{error}");
-        lane.forward(&[7], TapLevel::Readout);
-        assert!(matches!(lane.finish(), Err(SideError::Panicked { .. })));
-    }
-
-    #[test]
-    fn a_panic_while_loading_is_an_error() {
-        let load: Loader = Box::new(|| panic!("no memory for 3 tensors"));
-        let error = Loading::start("reference", load).wait().err().unwrap();
-        assert!(error.to_string().contains("no memory for 3 tensors"), "{error}");
-    }
-
-    #[test]
-    fn a_lane_that_is_dropped_in_the_middle_does_not_hang() {
-        let mut lane = lane(|| Imaginary::new("engine"));
-        lane.forward(&vec![1; 2000], TapLevel::Op);
-        assert!(lane.next_record().is_some());
-        drop(lane);
-    }
-
-    #[test]
-    fn a_replay_starts_from_nothing() {
-        let mut lane = lane(|| Imaginary::new("engine"));
-        lane.forward(&[1, 2, 3], TapLevel::Readout);
-        let first = lane.finish().unwrap();
-        lane.replay(&[1, 2, 3], 1);
-        let second = lane.finish().unwrap();
-        assert_eq!(first.hidden_hash, second.hidden_hash);
-        assert_eq!(second.readout.position, 2);
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ fn identity() -> RunIdentity {
         threads: 1,
         max_tokens: 4,
         past_end: false,
+        checking: true,
     };
     RunIdentity { lockstep: "0", model, engine: side.clone(), references: vec![side], options }
 }

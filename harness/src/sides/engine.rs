@@ -1,10 +1,12 @@
 //! The engine under test, on whatever device it was asked for.
 
+use std::time::Duration;
+
 use engine::{Engine, ErrorKind, Observer, Options};
 
 use super::{
-    Copies, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
-    chain,
+    Copies, Hang, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values,
+    Watcher, chain,
 };
 
 /// The word for this side in errors and files.
@@ -13,13 +15,45 @@ pub const NAME: &str = "engine";
 /// The adapter.
 pub struct EngineSide {
     engine: Engine,
+    time_limit: Option<Duration>,
+    /// The tokens of each call since the sequence was empty.
+    calls: Vec<Vec<u32>>,
+    tracer: Option<Tracer>,
 }
+
+/// Runs calls again in another process, launch by launch, after this one has lost its device, and
+/// says which launch is the cause.
+pub type Tracer = Box<dyn Fn(&[Vec<u32>]) -> Option<String> + Send>;
 
 impl EngineSide {
     /// Loads a file that has been read.
     pub fn load(file: &engine::gguf::File, options: &Options) -> Result<Self, SideError> {
         let engine = Engine::load(file, options).map_err(|error| failure(&error, false))?;
-        Ok(Self { engine })
+        let (time_limit, calls) = (options.time_limit, Vec::new());
+        Ok(Self { engine, time_limit, calls, tracer: None })
+    }
+
+    /// With somebody who finds the launch behind a device that is lost.
+    #[must_use]
+    pub fn traced_by(mut self, tracer: Tracer) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
+    /// The words of an error, with the launch behind it where only another process can tell.
+    fn traced(&self, error: engine::Error, tokens: &[u32]) -> SideError {
+        let lost = matches!(&error, engine::Error::Device(error) if error.is_lost());
+        let failure = failure(&error, true);
+        let (true, Some(tracer), SideError::Device { side, message }) =
+            (lost, &self.tracer, &failure)
+        else {
+            return failure;
+        };
+        let mut calls = self.calls.clone();
+        calls.push(tokens.to_vec());
+        let found = tracer(&calls).unwrap_or_else(|| "no launch failed".to_owned());
+        let message = format!("{message}; in a process of its own, launch by launch: {found}");
+        SideError::Device { side: *side, message }
     }
 
     /// Appends `tokens` and brings back digests instead of rows.
@@ -45,10 +79,9 @@ impl Side for EngineSide {
     }
 
     fn forward(&mut self, tokens: &[u32], watcher: &mut dyn Watcher) -> Result<Readout, SideError> {
-        let readout = self
-            .engine
-            .forward(tokens, &mut Adapter { watcher })
-            .map_err(|error| failure(&error, true))?;
+        let result = self.engine.forward(tokens, &mut Adapter { watcher });
+        let readout = result.map_err(|error| self.traced(error, tokens))?;
+        self.calls.push(tokens.to_vec());
         Ok(Readout {
             position: readout.position,
             hidden: Row::F32(readout.hidden),
@@ -60,6 +93,7 @@ impl Side for EngineSide {
 
     fn reset(&mut self) {
         self.engine.reset();
+        self.calls.clear();
     }
 
     fn position(&self) -> usize {
@@ -73,6 +107,20 @@ impl Side for EngineSide {
     fn copies(&self) -> Option<Copies> {
         let (checked, total) = (self.engine.copies_checked(), self.engine.copies_total());
         Some(Copies { checked, total })
+    }
+
+    fn hang(&self) -> Option<Hang> {
+        let limit = self.time_limit?;
+        // A GPU's own limit comes first; this is for launches that run on the calling thread.
+        let (pulse, patience) = (self.engine.pulse(), limit + Duration::from_secs(2));
+        Some(Box::new(move || {
+            let engine::InFlight { kernel, age, at } = pulse.in_flight()?;
+            let overdue = age > patience;
+            overdue.then(|| {
+                let seconds = limit.as_secs_f64();
+                format!("{kernel}{at} did not finish within {seconds} s")
+            })
+        }))
     }
 }
 

@@ -1,6 +1,11 @@
 //! A side without a model, for unit tests: values made of token and position, in microseconds.
 
-use super::{Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{
+    Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
+};
 
 const HIDDEN: usize = 8;
 const VOCABULARY: usize = 16;
@@ -12,6 +17,10 @@ pub(crate) struct Imaginary {
     pub(crate) tokens: Vec<u32>,
     /// Panics when it is asked for this position.
     pub(crate) panic_at: Option<usize>,
+    /// Never comes back from this position.
+    pub(crate) hangs_at: Option<usize>,
+    /// Whether it does so now.
+    pub(crate) hanging: Arc<AtomicBool>,
     /// Runs longer calls in chunks of this many tokens.
     pub(crate) ubatch: usize,
     /// Chunks after the first give other values: a prefill that forgets the cache.
@@ -26,6 +35,8 @@ impl Imaginary {
             name,
             tokens: Vec::new(),
             panic_at: None,
+            hangs_at: None,
+            hanging: Arc::default(),
             ubatch: 512,
             forgets_chunks: false,
             wide_offset: None,
@@ -72,6 +83,12 @@ impl Side for Imaginary {
             if let Some(position) = self.panic_at {
                 assert!(self.tokens.len() <= position, "planted at position {position}");
             }
+            if self.hangs_at.is_some_and(|position| self.tokens.len() > position) {
+                self.hanging.store(true, Ordering::SeqCst);
+                loop {
+                    std::thread::park();
+                }
+            }
             if watcher.level() > TapLevel::Readout {
                 for layer in 0..LAYERS {
                     let values: Vec<f32> = (first_position..self.tokens.len())
@@ -117,5 +134,11 @@ impl Side for Imaginary {
 
     fn copies(&self) -> Option<Copies> {
         None
+    }
+
+    fn hang(&self) -> Option<Hang> {
+        let (hanging, position) = (Arc::clone(&self.hanging), self.hangs_at?);
+        let words = move || format!("planted at position {position} did not finish within 0 s");
+        Some(Box::new(move || hanging.load(Ordering::SeqCst).then(&words)))
     }
 }

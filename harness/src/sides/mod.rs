@@ -226,7 +226,14 @@ pub trait Side {
     fn hasher(&self) -> fn(&[f32]) -> u64;
     /// The copies so far, on a side that has device memory.
     fn copies(&self) -> Option<Copies>;
+    /// Says what has been in flight for too long, on a side whose device can hang.
+    fn hang(&self) -> Option<Hang> {
+        None
+    }
 }
+
+/// Asked from another thread: what a side has waited for longer than it may, in words.
+pub type Hang = Box<dyn Fn() -> Option<String> + Send>;
 
 /// The causes of an error in one line, from the outermost in.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

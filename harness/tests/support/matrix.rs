@@ -156,6 +156,7 @@ fn identity(lanes: &Lanes) -> RunIdentity {
         threads: 0,
         max_tokens: 0,
         past_end: true,
+        checking: true,
     };
     RunIdentity {
         lockstep: "test",

@@ -10,13 +10,21 @@ mod tests;
 
 use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
+use super::limit::Limit;
 use cudarc::driver::{result, sys};
 use modules::Modules;
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Memory of the host that the device reads and writes directly: the way of every copy to the host.
 const STAGING_BYTES: usize = 4 << 20;
+
+/// The most blocks of a grid's second dimension.
+const GRID_Y_LARGEST: u32 = 65_535;
+
+/// The oldest driver whose functions are all used; it says the size of a kernel's arguments.
+const DRIVER_OLDEST: i32 = 12_040;
 
 /// The device `cuda:N`.
 #[derive(Debug)]
@@ -30,6 +38,7 @@ pub(super) struct CudaBackend {
     multiprocessors: u32,
     modules: Modules,
     staging: Mutex<Staging>,
+    limit: Limit,
 }
 
 #[derive(Debug)]
@@ -72,6 +81,14 @@ impl CudaBackend {
             return Err(missing(index, reason, remedy));
         }
         let refused = |error| missing(index, words(error), "use --device host");
+        let mut driver = 0;
+        // SAFETY: the pointer is of a local.
+        unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().map_err(refused)?;
+        if driver < DRIVER_OLDEST {
+            let version = format!("{}.{}", driver / 1000, driver % 1000 / 10);
+            let reason = format!("the driver serves CUDA {version}, and 12.4 is needed");
+            return Err(missing(index, reason, "install a newer driver, or use --device host"));
+        }
         result::init().map_err(refused)?;
         let count = result::device::get_count().map_err(refused)?;
         if index >= usize::try_from(count).unwrap_or(0) {
@@ -80,10 +97,10 @@ impl CudaBackend {
         }
         let ordinal = i32::try_from(index).expect("it is below a count in i32");
         let device = result::device::get(ordinal).map_err(refused)?;
-        Self::on(index, device).map_err(refused)
+        Self::on(index, device, driver).map_err(refused)
     }
 
-    fn on(index: usize, device: sys::CUdevice) -> Result<Self, result::DriverError> {
+    fn on(index: usize, device: sys::CUdevice, driver: i32) -> Result<Self, result::DriverError> {
         use sys::CUdevice_attribute_enum as Attribute;
         // SAFETY: the device came from the driver.
         let attribute = |which| unsafe { result::device::get_attribute(device, which) };
@@ -95,9 +112,6 @@ impl CudaBackend {
         // SAFETY: the context was retained above.
         unsafe { result::ctx::set_current(context) }?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        let mut driver = 0;
-        // SAFETY: the pointer is of a local.
-        unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result()?;
         // SAFETY: a context is current; no flag asks for more than pinned memory.
         let staging = unsafe { result::malloc_host(STAGING_BYTES, 0) }?;
         Ok(Self {
@@ -110,26 +124,45 @@ impl CudaBackend {
             multiprocessors: u32::try_from(multiprocessors).unwrap_or(1),
             modules: Modules::new((major, minor)),
             staging: Mutex::new(Staging(staging)),
+            limit: Limit::default(),
         })
     }
 
     /// Makes the context current on this thread; without it no call means anything.
-    fn enter(&self) {
+    fn enter(&self) -> Result<(), DeviceError> {
         // SAFETY: the context is retained as long as this value lives.
         let entered = unsafe { result::ctx::set_current(self.context) };
-        entered.expect("a retained context can be made current");
+        entered.map_err(|error| failed("entering the device's context", error))
     }
 
     fn wait(&self) -> Result<(), DeviceError> {
-        // SAFETY: the stream is this value's own.
-        let waited = unsafe { result::stream::synchronize(self.stream) };
-        waited.map_err(|error| failed("waiting for the device", error))
+        match self.limit.get() {
+            Some(limit) => limit.wait(|| {
+                // SAFETY: the stream is this value's own.
+                let finished = unsafe { sys::cuStreamQuery(self.stream) };
+                match finished {
+                    sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+                    code => code
+                        .result()
+                        .map(|()| true)
+                        .map_err(|error| failed("waiting for the device", error)),
+                }
+            }),
+            None => {
+                // SAFETY: the stream is this value's own.
+                let waited = unsafe { result::stream::synchronize(self.stream) };
+                waited.map_err(|error| failed("waiting for the device", error))
+            }
+        }
     }
 }
 
 impl Drop for CudaBackend {
     fn drop(&mut self) {
-        self.enter();
+        if self.limit.has_passed() || self.enter().is_err() {
+            // The context is lost, and everything that it had with it.
+            return;
+        }
         self.modules.unload();
         let staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner).0;
         // SAFETY: it came from `malloc_host`, and nothing uses it any more.
@@ -158,8 +191,7 @@ impl Backend for CudaBackend {
     }
 
     fn attributes(&self) -> Attributes {
-        self.enter();
-        let memory = result::mem_get_info().ok();
+        let memory = self.enter().ok().and_then(|()| result::mem_get_info().ok());
         Attributes {
             multiprocessors: self.multiprocessors,
             memory_total_bytes: memory.map(|(_, total)| total as u64),
@@ -168,17 +200,15 @@ impl Backend for CudaBackend {
     }
 
     fn allocate(&self, bytes: u64) -> Option<u64> {
-        self.enter();
-        // Whole words of sixteen bytes, so that a wide load at the end stays inside.
-        let bytes = usize::try_from(bytes.max(1).checked_next_multiple_of(16)?).ok()?;
+        self.enter().ok()?;
+        let bytes = usize::try_from(bytes.max(1)).ok()?;
         // SAFETY: a context is current.
         unsafe { result::malloc_sync(bytes) }.ok()
     }
 
     unsafe fn free(&self, address: u64, _bytes: u64) {
-        self.enter();
         // Launches may still use it.
-        if self.wait().is_err() {
+        if self.limit.has_passed() || self.enter().is_err() || self.wait().is_err() {
             return;
         }
         // SAFETY: the caller gives back what `allocate` returned, once.
@@ -186,7 +216,7 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn fill(&self, address: u64, byte: u8, bytes: u64) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         let count = usize::try_from(bytes).expect("an allocation's size fits usize");
         // SAFETY: the caller's range lies in one live allocation.
         let filled = unsafe { result::memset_d8_async(address, byte, count, self.stream) };
@@ -194,7 +224,7 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn copy_in(&self, target: u64, source: &[u8]) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         // SAFETY: the caller's range lies in one live allocation. The source is ordinary memory:
         // the driver has read it when the call returns.
         let copied = unsafe { result::memcpy_htod_async(target, source, self.stream) };
@@ -202,7 +232,7 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn copy_out(&self, source: u64, target: &mut [u8]) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         let staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, piece) in target.chunks_mut(STAGING_BYTES).enumerate() {
             // SAFETY: a piece is no longer than the staging memory, which the mutex gives to this
@@ -220,13 +250,25 @@ impl Backend for CudaBackend {
         Ok(())
     }
 
+    unsafe fn copy_within(&self, source: u64, target: u64, bytes: u64) -> Result<(), DeviceError> {
+        self.enter()?;
+        let count = usize::try_from(bytes).expect("an allocation's size fits usize");
+        // SAFETY: the caller's ranges lie in live allocations and do not overlap.
+        let copied = unsafe { result::memcpy_dtod_async(target, source, count, self.stream) };
+        copied.map_err(|error| failed("a copy on the device", error))
+    }
+
     fn synchronise(&self) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         self.wait()
     }
 
+    fn limit_waits(&self, limit: Option<Duration>) {
+        self.limit.set(limit);
+    }
+
     fn record(&self) -> Result<u64, DeviceError> {
-        self.enter();
+        self.enter()?;
         let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
         let event = result::event::create(flags).map_err(|error| failed("a mark", error))?;
         // SAFETY: event and stream are alive.
@@ -236,7 +278,7 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn seconds_between(&self, first: u64, second: u64) -> Result<f64, DeviceError> {
-        self.enter();
+        self.enter()?;
         let event = |handle: u64| handle as usize as sys::CUevent;
         // SAFETY: the caller's marks are alive.
         unsafe { result::event::synchronize(event(second)) }
@@ -248,13 +290,15 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn release_mark(&self, mark: u64) {
-        self.enter();
+        if self.enter().is_err() {
+            return;
+        }
         // SAFETY: the caller gives back what `record` returned, once.
         let _ = unsafe { result::event::destroy(mark as usize as sys::CUevent) };
     }
 
     fn begin_capture(&self) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is this value's own.
         unsafe { result::stream::begin_capture(self.stream, mode) }
@@ -262,7 +306,7 @@ impl Backend for CudaBackend {
     }
 
     fn end_capture(&self) -> Result<u64, DeviceError> {
-        self.enter();
+        self.enter()?;
         // SAFETY: the stream is this value's own.
         let graph = unsafe { result::stream::end_capture(self.stream) }
             .map_err(|error| failed("the end of a capture", error))?;
@@ -276,14 +320,16 @@ impl Backend for CudaBackend {
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<(), DeviceError> {
-        self.enter();
+        self.enter()?;
         // SAFETY: the caller's graph and its buffers are alive.
         unsafe { result::graph::launch(graph as usize as sys::CUgraphExec, self.stream) }
             .map_err(|error| failed("the launch of a graph", error))
     }
 
     unsafe fn release_graph(&self, graph: u64) {
-        self.enter();
+        if self.limit.has_passed() || self.enter().is_err() {
+            return;
+        }
         // SAFETY: the caller gives back what `end_capture` returned, once.
         let _ = unsafe { result::graph::exec_destroy(graph as usize as sys::CUgraphExec) };
     }
@@ -299,7 +345,11 @@ impl Backend for CudaBackend {
         arguments: &[u8],
         _parallel: bool,
     ) -> Result<(), LaunchFault> {
-        self.enter();
+        self.enter().map_err(|error| LaunchFault::Runtime(error.to_string()))?;
+        if grid.y > GRID_Y_LARGEST {
+            let words = format!("{} blocks in y, CUDA serves {GRID_Y_LARGEST}", grid.y);
+            return Err(LaunchFault::Runtime(words));
+        }
         let function = self.modules.function(kernel).map_err(LaunchFault::Runtime)?;
         let mut bytes = arguments.len();
         // Two keys with their values, then the end, as the driver's documentation has them.

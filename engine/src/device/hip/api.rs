@@ -109,6 +109,8 @@ api! {
     copy_out = hipMemcpyDtoHAsync(*mut c_void, hipDeviceptr_t, usize, hipStream_t);
     fill = hipMemsetD8Async(hipDeviceptr_t, c_uchar, usize, hipStream_t);
     stream_create = hipStreamCreateWithFlags(*mut hipStream_t, c_uint);
+    copy_within = hipMemcpyDtoDAsync(hipDeviceptr_t, hipDeviceptr_t, usize, hipStream_t);
+    stream_query = hipStreamQuery(hipStream_t);
     stream_synchronize = hipStreamSynchronize(hipStream_t);
     stream_destroy = hipStreamDestroy(hipStream_t);
     event_create = hipEventCreate(*mut hipEvent_t);

@@ -15,6 +15,7 @@ mod tests;
 use super::backend::{Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use super::host;
+use super::limit::Limit;
 use api::{Api, Refusal};
 use handle::Handle;
 use hip_sys::hiprt::{
@@ -26,11 +27,15 @@ use staging::Staging;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// `HIP_LAUNCH_PARAM_BUFFER_POINTER`, `_BUFFER_SIZE` and `_END`: macros, which hip-sys has not.
 const LAUNCH_BUFFER: usize = 1;
 const LAUNCH_BUFFER_BYTES: usize = 2;
 const LAUNCH_END: usize = 3;
+
+/// `hipErrorNotReady`: no error, work is still under way.
+const NOT_READY: u32 = 600;
 
 /// HIP counts the threads of a dimension in 32 bits.
 const GRID_X_LARGEST: u32 = u32::MAX / BLOCK_THREADS;
@@ -43,6 +48,7 @@ pub(super) struct HipBackend {
     stream: Handle<ihipStream_t>,
     code: Option<Loaded>,
     staging: Mutex<Staging>,
+    limit: Limit,
     /// Copies do not belong into a graph.
     capturing: AtomicBool,
     description: Description,
@@ -57,17 +63,34 @@ impl HipBackend {
         self.api.check("hipSetDevice", code)
     }
 
-    fn wait(&self) -> Result<(), Refusal> {
+    fn wait(&self) -> Result<(), DeviceError> {
         self.bind()?;
+        if let Some(limit) = self.limit.get() {
+            limit.wait(|| -> Result<bool, DeviceError> {
+                // SAFETY: the stream is this backend's, alive.
+                let code = unsafe { (self.api.stream_query)(self.stream.0) };
+                if code == NOT_READY {
+                    return Ok(false);
+                }
+                Ok(self.api.check("hipStreamQuery", code).map(|()| true)?)
+            })?;
+        }
         // SAFETY: the stream is this backend's, alive.
         let code = unsafe { (self.api.stream_synchronize)(self.stream.0) };
-        self.api.check("hipStreamSynchronize", code)
+        Ok(self.api.check("hipStreamSynchronize", code)?)
     }
 
     /// A free of what is not used any more: what goes wrong is said, and the work goes on.
     fn released(&self, call: &'static str, code: u32) {
         if let Err(refusal) = self.api.check(call, code) {
             eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
+        }
+    }
+
+    /// Waits before something is given back; what goes wrong is said, and the work goes on.
+    fn wait_or_warn(&self) {
+        if let Err(error) = self.wait() {
+            eprintln!("warning: {}: {error}", self.description.device);
         }
     }
 
@@ -119,11 +142,12 @@ impl Backend for HipBackend {
     }
 
     unsafe fn free(&self, address: u64, _bytes: u64) {
+        if self.limit.has_passed() {
+            return;
+        }
         // A launch may still use it: runtimes wait, this does not rely on it.
-        if !self.capturing.load(Ordering::Relaxed)
-            && let Err(refusal) = self.wait()
-        {
-            eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
+        if !self.capturing.load(Ordering::Relaxed) {
+            self.wait_or_warn();
         }
         // SAFETY: the caller gives back what `allocate` returned, once.
         let code = unsafe { (self.api.free)(Handle::from_number(address).0) };
@@ -147,18 +171,32 @@ impl Backend for HipBackend {
         self.no_capture("copy to the device")?;
         self.bind()?;
         // SAFETY: the caller's range lies in one live allocation of this device.
-        Ok(unsafe { self.staging().copy_in(self, target, source) }?)
+        unsafe { self.staging().copy_in(self, target, source) }
     }
 
     unsafe fn copy_out(&self, source: u64, target: &mut [u8]) -> Result<(), DeviceError> {
         self.no_capture("copy to the host")?;
         self.bind()?;
         // SAFETY: the caller's range lies in one live allocation of this device.
-        Ok(unsafe { self.staging().copy_out(self, source, target) }?)
+        unsafe { self.staging().copy_out(self, source, target) }
+    }
+
+    unsafe fn copy_within(&self, source: u64, target: u64, bytes: u64) -> Result<(), DeviceError> {
+        self.no_capture("copy on the device")?;
+        self.bind()?;
+        let count = usize::try_from(bytes).expect("an allocation's size fits usize");
+        let [source, target] = [source, target].map(|address| Handle::from_number(address).0);
+        // SAFETY: the caller's ranges lie in live allocations of this device and are apart.
+        let code = unsafe { (self.api.copy_within)(target, source, count, self.stream.0) };
+        Ok(self.api.check("hipMemcpyDtoDAsync", code)?)
     }
 
     fn synchronise(&self) -> Result<(), DeviceError> {
-        Ok(self.wait()?)
+        self.wait()
+    }
+
+    fn limit_waits(&self, limit: Option<Duration>) {
+        self.limit.set(limit);
     }
 
     fn record(&self) -> Result<u64, DeviceError> {
@@ -231,10 +269,11 @@ impl Backend for HipBackend {
     }
 
     unsafe fn release_graph(&self, graph: u64) {
-        // A replay may still run.
-        if let Err(refusal) = self.wait() {
-            eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
+        if self.limit.has_passed() {
+            return;
         }
+        // A replay may still run.
+        self.wait_or_warn();
         // SAFETY: the caller gives back a graph of `end_capture`, once.
         let code = unsafe { (self.api.graph_exec_destroy)(Handle::from_number(graph).0) };
         self.released("hipGraphExecDestroy", code);
@@ -304,9 +343,10 @@ impl Backend for HipBackend {
 
 impl Drop for HipBackend {
     fn drop(&mut self) {
-        if let Err(refusal) = self.wait() {
-            eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
+        if self.limit.has_passed() {
+            return;
         }
+        self.wait_or_warn();
         if let Some(code) = self.code.take() {
             // SAFETY: the module is this backend's; nothing runs any more.
             let code = unsafe { (self.api.module_unload)(code.module.0) };

@@ -7,6 +7,7 @@ use super::objects::{self, CodeObject};
 use super::staging::Staging;
 use crate::device::backend::Description;
 use crate::device::error::DeviceError;
+use crate::device::limit::Limit;
 use hip_sys::hiprt::{hipDeviceAttribute_t, hipStream_t, hipStreamNonBlocking};
 use std::ffi::c_int;
 use std::sync::Mutex;
@@ -100,6 +101,7 @@ impl HipBackend {
             stream: Handle(stream),
             code: None,
             staging: Mutex::new(staging),
+            limit: Limit::default(),
             capturing: AtomicBool::new(false),
             description: Description {
                 device,

@@ -1,5 +1,6 @@
 //! Pinned memory that copies go through: in the stream's order to the device, at once to the host.
 
+use super::super::error::DeviceError;
 use super::HipBackend;
 use super::api::{Api, Refusal};
 use super::handle::Handle;
@@ -46,7 +47,7 @@ impl Staging {
         backend: &HipBackend,
         target: u64,
         source: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DeviceError> {
         let mut target = target;
         for chunk in source.chunks(CHUNK_BYTES) {
             if self.used + chunk.len() > BYTES {
@@ -77,7 +78,7 @@ impl Staging {
         backend: &HipBackend,
         source: u64,
         target: &mut [u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), DeviceError> {
         let mut source = source;
         for chunk in target.chunks_mut(BYTES) {
             // Copies to the device that still read this memory come first in the stream.

@@ -4,6 +4,7 @@
 
 mod code;
 mod faults;
+mod late;
 mod mock;
 
 use super::*;
@@ -13,6 +14,7 @@ use crate::gguf::{File, TensorType};
 use crate::kernels::{Embed, Kernels, RmsNorm};
 use crate::options::{Activations, DeviceChoice, HostBuild, KvType, Options};
 use crate::taps::Silent;
+use late::{counts, step};
 use mock::{play, tell};
 use objects::CodeObject;
 use std::path::Path;
@@ -30,6 +32,8 @@ fn scenario() {
         "work" => work().unwrap(),
         "graph" => graph().unwrap(),
         "model" => model(),
+        "step" => step(),
+        "counts" => counts(),
         "faults" => faults::play_on(),
         _ => unreachable!("{scenario}"),
     }

@@ -3,6 +3,7 @@
 use super::operation::Answer;
 use super::*;
 use crate::device::host::{HostBackend, usable};
+use crate::device::shared::Shared;
 use crate::options::{DeviceChoice, HostBuild, Unfit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ const KERNEL: &str = include_str!("../../../kernels/probe.hip");
 /// A device as it is before the probe, which `Device::open` gives to nobody.
 fn unprobed(build: HostBuild) -> Device {
     let backend = Arc::new(HostBackend::new(Some(build), 1).unwrap());
-    Device { backend, counts: Arc::default(), capture: Arc::default(), operations_probed: 0 }
+    Device { shared: Arc::new(Shared::new(backend)), operations_probed: 0 }
 }
 
 /// What is due in every lane.

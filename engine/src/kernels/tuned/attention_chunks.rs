@@ -104,9 +104,9 @@ impl Kernels {
             Access::read("q", input.q, row_heads * u64::from(head_size)),
             Access::read("keys", input.keys, cache),
             Access::read("values", input.values, cache),
-            Access::write("maxima", out.maxima, parts),
-            Access::write("totals", out.totals, parts),
-            Access::write("sums", out.sums, parts * u64::from(head_size)),
+            Access::update("maxima", out.maxima, parts),
+            Access::update("totals", out.totals, parts),
+            Access::update("sums", out.sums, parts * u64::from(head_size)),
             position.access(),
         ];
         let [q, keys, values, maxima, totals, sums, position] =

@@ -83,7 +83,7 @@ impl Kernels {
         }
         let last = |tensor: &HashTensor<'_>| u64::from(tensor.record) + u64::from(tensor.rows);
         let records = tensors.iter().map(last).max().unwrap_or(0);
-        accesses.push(Access::write("out", out, records));
+        accesses.push(Access::update("out", out, records));
         let places: [usize; TENSORS] = std::array::from_fn(|index| index);
         let arguments = Arguments {
             values: places.map(|index| accesses[index].span()),

@@ -129,8 +129,8 @@ impl Kernels {
             Access::read("sine", input.sine, angles),
             Access::write("q_rope", out.q_rope, count(heads)),
             Access::write("k_rope", out.k_rope, count(kv_heads)),
-            Access::write("keys", out.keys, cache),
-            Access::write("values", out.values, cache),
+            Access::update("keys", out.keys, cache),
+            Access::update("values", out.values, cache),
             position.access(),
         ];
         let [q, k, v, cosine, sine, q_rope, k_rope, keys, values, position] =
