@@ -39,7 +39,7 @@ pub(super) struct Range {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Null,
-    Bounds { offset_bytes: u128, bytes: u128 },
+    Bounds { offset_bytes: u64, bytes: u64 },
     Element,
     Alignment { offset_bytes: u64 },
     Length,
@@ -56,6 +56,8 @@ impl Request {
         let offset_bytes = u128::from(self.first) * element;
         let bytes = u128::from(self.count) * element;
         if offset_bytes + bytes > u128::from(self.capacity_bytes) {
+            let [offset_bytes, bytes] =
+                [offset_bytes, bytes].map(|value| u64::try_from(value).unwrap_or(u64::MAX));
             return Err(Refusal::Bounds { offset_bytes, bytes });
         }
         let narrow = |value: u128| u64::try_from(value).expect("it is within a capacity in u64");

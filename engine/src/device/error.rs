@@ -62,10 +62,10 @@ pub enum DeviceError {
         name: String,
         /// Where in the run.
         at: At,
-        /// First byte of the copy; wider than an address, so that no request overflows.
-        offset_bytes: u128,
-        /// Its length.
-        bytes: u128,
+        /// First byte of the copy, or the largest number where that is larger.
+        offset_bytes: u64,
+        /// Its length, or the largest number.
+        bytes: u64,
         /// Size of the buffer.
         capacity_bytes: u64,
     },
@@ -171,11 +171,11 @@ pub enum DeviceError {
         /// The argument that is written.
         output: &'static str,
         /// The buffer given for it.
-        output_buffer: String,
+        output_buffer: Box<str>,
         /// The argument it overlaps.
         other: &'static str,
         /// The buffer given for that.
-        other_buffer: String,
+        other_buffer: Box<str>,
     },
     /// A shape no launch can serve.
     #[error("launch of {kernel} refused: {what} is {value}, {allowed}")]

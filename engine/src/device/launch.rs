@@ -157,9 +157,9 @@ fn check(shared: &Shared, kernel: &Kernel, accesses: &[Access]) -> Result<(), De
                     kernel: kernel.name.to_owned(),
                     at: shared.at(),
                     output: output.argument,
-                    output_buffer: output.allocation.name.clone(),
+                    output_buffer: output.allocation.name.as_str().into(),
                     other: other.argument,
-                    other_buffer: other.allocation.name.clone(),
+                    other_buffer: other.allocation.name.as_str().into(),
                 });
             }
         }

@@ -15,11 +15,11 @@ pub enum PassPhase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Calls since the sequence was empty; 0 is the prompt.
-    pub step: usize,
+    pub step: u32,
     /// Prompt or what follows.
     pub phase: PassPhase,
     /// The layer whose operations are under way.
-    pub layer: Option<usize>,
+    pub layer: Option<u32>,
 }
 
 /// A moment in brackets behind a name, or nothing outside a run.

@@ -60,7 +60,9 @@ impl Engine {
     /// Says which layer is under way; refusals repeat it.
     pub(super) fn enter_layer(&self, layer: Option<usize>) {
         let phase = if self.calls == 0 { PassPhase::Prefill } else { PassPhase::Decode };
-        self.device().set_moment(Some(Moment { step: self.calls, phase, layer }));
+        let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let (step, layer) = (narrow(self.calls), layer.map(narrow));
+        self.device().set_moment(Some(Moment { step, phase, layer }));
     }
 
     /// Poisons the digests that a pass is going to write: one that is not taken is seen.

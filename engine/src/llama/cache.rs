@@ -35,8 +35,8 @@ impl Cache {
 
     /// Poisons all of it: what no pass has written reads as NaN.
     pub(super) fn poison(&self) -> Result<(), DeviceError> {
-        let buffers = self.layers.iter().flat_map(|(keys, values)| [keys, values]);
-        buffers.map(|buffer| buffer.all::<u8>().poison()).collect()
+        let mut buffers = self.layers.iter().flat_map(|(keys, values)| [keys, values]);
+        buffers.try_for_each(|buffer| buffer.all::<u8>().poison())
     }
 
     /// Keys and values of one layer.

@@ -192,8 +192,8 @@ impl Lane {
         self.done.take().unwrap_or_else(|| Err(gone(self.name)))
     }
 
-    /// A side whose device does not answer is left to itself: its thread cannot be ended, and no one
-    /// waits for it.
+    /// A side whose device does not answer is left to itself: its thread cannot be ended, so nobody
+    /// waits.
     fn give_up_if_it_hangs(&mut self) {
         let Some(message) = self.hang.as_ref().and_then(|hang| hang()) else { return };
         self.done = Some(Err(SideError::Device { side: self.name, message }));

@@ -53,7 +53,7 @@ impl EngineSide {
         calls.push(tokens.to_vec());
         let found = tracer(&calls).unwrap_or_else(|| "no launch failed".to_owned());
         let message = format!("{message}; in a process of its own, launch by launch: {found}");
-        SideError::Device { side: *side, message }
+        SideError::Device { side, message }
     }
 
     /// Appends `tokens` and brings back digests instead of rows.
