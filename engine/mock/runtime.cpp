@@ -3,10 +3,12 @@
 //
 // Stricter than HIP where HIP forgives: copies need pinned memory, the thread's device has to be
 // the stream's, nothing but launches is captured. The environment makes it fail:
-// LOCKSTEP_MOCK_FAIL=CALL:N:CODE gives CODE at the Nth CALL; _DEVICES, _WAVE and _CAPABILITY set
-// what the runtime says of its GPUs; _DEAF makes waits do nothing.
+// LOCKSTEP_MOCK_FAIL=CALL:N:CODE gives CODE at the Nth CALL; _DEVICES, _WAVE, _CAPABILITY and
+// _MEMORY set what the runtime says of its GPUs; _DEAF makes waits do nothing. _LEDGER=1 tells at
+// the end what was asked for and what was never given back.
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -19,6 +21,7 @@
 
 #include "code_object.h"
 #include "codes.h"
+#include "device_memory.h"
 
 namespace {
 
@@ -66,8 +69,8 @@ struct Module {
 typedef std::vector<Work> Graph;
 
 std::mutex everything;
-std::map<uintptr_t, size_t> device_memory, pinned_memory;
 std::set<void*> live;
+std::map<std::string, int> counts;
 thread_local int current_device = 0;
 
 int setting(const char* name, int otherwise) {
@@ -77,7 +80,6 @@ int setting(const char* name, int otherwise) {
 
 /// The code that LOCKSTEP_MOCK_FAIL plants into this call, counted by name.
 Code planted(const std::string& call) {
-    static std::map<std::string, int> counts;
     const int count = ++counts[call];
     const char* text = std::getenv("LOCKSTEP_MOCK_FAIL");
     if (text == nullptr) return SUCCESS;
@@ -90,15 +92,6 @@ Code planted(const std::string& call) {
 #define ENTER(call)                                       \
     const std::lock_guard<std::mutex> locked(everything); \
     if (const Code code = planted(call)) return code
-
-bool inside(const std::map<uintptr_t, size_t>& memory, const void* pointer, size_t bytes) {
-    const uintptr_t address = (uintptr_t)pointer;
-    auto found = memory.upper_bound(address);
-    if (found == memory.begin()) return false;
-    --found;
-    const size_t offset = address - found->first;
-    return offset <= found->second && bytes <= found->second - offset;
-}
 
 template <typename T>
 T* made(T* object) {
@@ -145,21 +138,17 @@ Code wait(Stream* stream) {
     return first;
 }
 
-Code take(std::map<uintptr_t, size_t>& memory, void** pointer, size_t bytes) {
-    if (bytes > 1ull << 40) return OUT_OF_MEMORY;
-    const size_t whole = (bytes + 255) / 256 * 256;
-    *pointer = std::aligned_alloc(256, whole);
-    if (*pointer == nullptr) return OUT_OF_MEMORY;
-    std::memset(*pointer, 0xa5, whole);
-    memory[(uintptr_t)*pointer] = bytes;
-    return SUCCESS;
-}
-
-Code give(std::map<uintptr_t, size_t>& memory, void* pointer) {
-    if (!memory.erase((uintptr_t)pointer)) return INVALID_VALUE;
-    std::free(pointer);
-    return SUCCESS;
-}
+/// Destroyed before what it tells of.
+struct Ledger {
+    ~Ledger() {
+        if (!setting("LOCKSTEP_MOCK_LEDGER", 0)) return;
+        std::fprintf(stderr, "told: %d hipMalloc, %d hipFree, %d hipHostMalloc, %d hipHostFree, ",
+                     counts["hipMalloc"], counts["hipFree"], counts["hipHostMalloc"],
+                     counts["hipHostFree"]);
+        std::fprintf(stderr, "%zu bytes and %zu handles left\n",
+                     held(device_memory) + held(pinned_memory), live.size());
+    }
+} ledger;
 
 int capability() { return setting("LOCKSTEP_MOCK_CAPABILITY", 94); }
 
@@ -204,13 +193,13 @@ Code hipDriverGetVersion(int* version) { return *version = 60443484, SUCCESS; }
 Code hipRuntimeGetVersion(int* version) { return *version = 60443484, SUCCESS; }
 Code hipMemGetInfo(size_t* free, size_t* total) {
     ENTER("hipMemGetInfo");
-    *total = (size_t)192 << 30;
-    *free = *total;
-    for (const auto& [address, bytes] : device_memory) *free -= bytes;
+    *total = total_bytes();
+    *free = free_bytes();
     return SUCCESS;
 }
 Code hipMalloc(void** pointer, size_t bytes) {
     ENTER("hipMalloc");
+    if (bytes > free_bytes()) return OUT_OF_MEMORY;
     return take(device_memory, pointer, bytes);
 }
 Code hipFree(void* pointer) {

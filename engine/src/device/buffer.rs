@@ -4,6 +4,7 @@
 
 use super::DeviceError;
 use super::backend::Backend;
+use super::memory::{self, Memory, Share};
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(super) struct CopyCounts {
     pub(super) checked: AtomicU64,
     /// While launches are captured, nothing may be copied: a graph would copy again at each replay.
     pub(super) capturing: AtomicBool,
+    /// What the device's buffers hold.
+    pub(super) memory: Arc<Memory>,
 }
 
 /// Memory of a device, freed when nobody holds it: a buffer, or a graph that was captured with it.
@@ -25,6 +28,7 @@ pub(super) struct Allocation {
     pub(super) name: String,
     address: u64,
     bytes: u64,
+    _share: Share,
 }
 
 impl Allocation {
@@ -48,11 +52,11 @@ impl Buffer {
         name: &str,
         bytes: u64,
     ) -> Result<Self, DeviceError> {
-        let address = backend
-            .allocate(bytes)
-            .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes })?;
+        let address =
+            backend.allocate(bytes).ok_or_else(|| memory::failed(backend.as_ref(), name, bytes))?;
+        let share = Share::of(&counts.memory, bytes);
         let (backend, name) = (Arc::clone(backend), name.to_owned());
-        let allocation = Arc::new(Allocation { backend, name, address, bytes });
+        let allocation = Arc::new(Allocation { backend, name, address, bytes, _share: share });
         Ok(Self { counts: Arc::clone(counts), allocation })
     }
 

@@ -2,6 +2,7 @@
 
 use super::backend::{Attributes, Backend, Description, FaultArray, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
+use super::memory;
 use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
@@ -209,8 +210,8 @@ impl Backend for HostBackend {
     fn attributes(&self) -> Attributes {
         Attributes {
             multiprocessors: u32::try_from(self.threads).unwrap_or(u32::MAX),
-            memory_total_bytes: None,
-            memory_free_bytes: None,
+            memory_total_bytes: memory::system_total_bytes(),
+            memory_free_bytes: memory::system_available_bytes(),
         }
     }
 

@@ -13,6 +13,7 @@ mod graph;
 mod hip;
 mod host;
 mod launch;
+mod memory;
 mod probe;
 mod sources;
 #[cfg(test)]
@@ -117,7 +118,7 @@ impl Device {
     pub fn allocate<T: Pod>(&self, name: &str, count: u64) -> Result<Buffer, DeviceError> {
         let bytes = count
             .checked_mul(size_of::<T>() as u64)
-            .ok_or_else(|| DeviceError::Allocation { name: name.to_owned(), bytes: u64::MAX })?;
+            .ok_or_else(|| memory::failed(self.backend.as_ref(), name, u64::MAX))?;
         let buffer = Buffer::allocate(&self.backend, &self.counts, name, bytes)?;
         buffer.poison()?;
         Ok(buffer)

@@ -111,7 +111,8 @@ const REFUSALS: [(&[(&str, &str)], &str); 12] = [
     ),
     (
         &[("LOCKSTEP_MOCK_FAIL", "hipMalloc:2:2")],
-        "allocation of 5376 bytes for probe first inputs failed; lower --context-tokens or",
+        "allocation of 5376 bytes for probe first inputs failed: 206158430040 bytes are free; end \
+         what else uses the device",
     ),
     (
         &[("LOCKSTEP_MOCK_FAIL", "hipModuleLaunchKernel:1:719")],
@@ -307,10 +308,13 @@ fn graphs_replay_and_marks_measure() {
     assert_eq!(told, "copy of x refused: launches are being captured; copy before or after");
 }
 
+fn tiny() -> File {
+    File::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny.gguf")).unwrap()
+}
+
 /// Whole passes over a model: prompt in two passes, then single tokens.
 fn model() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny.gguf");
-    let file = File::open(&path).unwrap();
+    let file = tiny();
     let steps = |device, host_build| {
         let options = Options {
             device,
