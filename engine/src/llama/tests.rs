@@ -1,5 +1,7 @@
 //! The tuned pass against the plain one, whole models, and digests against rows.
 
+mod loading;
+
 use super::*;
 use crate::gguf::File;
 use crate::options::{Activations, DeviceChoice, HostBuild, KvType, Options};

@@ -4,6 +4,7 @@ use super::Config;
 use super::tuned::WAVE_ROWS;
 use super::weights::{Matrix, Weights};
 use crate::device::{Buffer, Device, DeviceError};
+use crate::gguf::TensorType;
 use crate::kernels::{
     FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group,
 };
@@ -47,13 +48,13 @@ impl FixedBuffers {
     }
 
     pub(super) fn serves(&self, matrix: &Matrix) -> bool {
-        layout_of(matrix) == Some((self.block, self.group))
+        layout_of(matrix.kind) == Some((self.block, self.group))
     }
 }
 
-/// Block and group in which a matrix reads its activations, or `None` for plain f32.
-fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
-    Some((activation_block(matrix.kind)?, activation_group(matrix.kind)))
+/// Block and group in which a matrix of a type reads its activations, or `None` for plain f32.
+pub(super) fn layout_of(kind: TensorType) -> Option<(u32, u32)> {
+    Some((activation_block(kind)?, activation_group(kind)))
 }
 
 /// The buffers between operations; each holds `[ubatch][width]`.
@@ -94,32 +95,31 @@ pub(super) struct Workspace {
 const SPLIT_VALUES_MAX: u64 = 16 << 20;
 
 /// What tuned kernels need beside the rows of a pass; empty where there are none.
-struct TunedSizes {
-    digests: u64,
-    parts: u64,
-    split: u64,
+pub(super) struct TunedSizes {
+    pub(super) digests: u64,
+    pub(super) parts: u64,
+    pub(super) split: u64,
 }
 
 impl TunedSizes {
-    fn new(
+    /// `matrices` are outputs and width of every matrix that takes part in a product.
+    pub(super) fn new(
+        waves: bool,
         config: &Config,
-        weights: &Weights,
-        kernels: &Kernels,
+        matrices: impl Iterator<Item = (u64, u64)>,
         (ubatch, context): (usize, usize),
     ) -> Self {
-        if !kernels.has_tuned() {
+        if !waves {
             return Self { digests: 0, parts: 0, split: 0 };
         }
         let rows = u64::from(WAVE_ROWS) * config.heads as u64;
         let chunks = context.div_ceil(KEY_TILE as usize) as u64 + 1;
-        let most = |matrix: &Matrix| {
-            u64::from(matrix.outputs) * u64::from(matrix.width).div_ceil(256) * ubatch as u64
-        };
+        let most = |(outputs, width): (u64, u64)| outputs * width.div_ceil(256) * ubatch as u64;
         Self {
             // Fifteen taps a layer, the embedding, and the two of the readout.
             digests: ((15 * config.layers + 1) * ubatch + 2) as u64,
             parts: rows * chunks,
-            split: weights.matrices().map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
+            split: matrices.map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
         }
     }
 }
@@ -137,8 +137,11 @@ impl Workspace {
             |name: &str, width: usize| device.allocate::<f32>(name, ubatch as u64 * width as u64);
         let (query, kv) = (heads * head_size, kv_heads * head_size);
         let widest = ubatch as u64 * hidden.max(feed_forward).max(query) as u64;
-        let tuned = TunedSizes::new(config, weights, kernels, (ubatch, context));
-        let layouts: BTreeSet<(u32, u32)> = weights.matrices().filter_map(layout_of).collect();
+        let matrices =
+            weights.matrices().map(|matrix| (matrix.outputs.into(), matrix.width.into()));
+        let tuned = TunedSizes::new(kernels.has_tuned(), config, matrices, (ubatch, context));
+        let layouts: BTreeSet<(u32, u32)> =
+            weights.matrices().filter_map(|matrix| layout_of(matrix.kind)).collect();
         let fixed = layouts
             .into_iter()
             .map(|layout| FixedBuffers::allocate(device, digit_count, widest, layout))

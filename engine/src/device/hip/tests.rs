@@ -4,6 +4,7 @@
 
 mod code;
 mod faults;
+mod loading;
 mod mock;
 
 use super::*;
@@ -31,6 +32,8 @@ fn scenario() {
         "graph" => graph().unwrap(),
         "model" => model(),
         "faults" => faults::play_on(),
+        "load" => loading::load(),
+        "loads" => loading::loads(),
         _ => unreachable!("{scenario}"),
     }
 }
