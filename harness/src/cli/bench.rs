@@ -208,6 +208,7 @@ impl BenchCommand {
             context_tokens: work.context_tokens(),
             ubatch: self.ubatch,
             threads: work.threads,
+            verify_weights: false,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

@@ -112,6 +112,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
 
+    /// Read every weight back from the device after loading and compare it with the file
+    #[arg(long)]
+    pub verify_weights: bool,
+
     /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

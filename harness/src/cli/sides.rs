@@ -23,6 +23,7 @@ pub(super) struct Setup {
     pub(super) context_tokens: usize,
     pub(super) ubatch: usize,
     pub(super) threads: usize,
+    pub(super) verify_weights: bool,
 }
 
 impl Setup {
@@ -35,6 +36,7 @@ impl Setup {
             context_tokens,
             ubatch: options.ubatch,
             threads,
+            verify_weights: options.verify_weights,
         }
     }
 
@@ -108,7 +110,14 @@ pub(super) fn load(
 
 fn engine_loader(setup: &Setup, file: &Arc<File>) -> Loader {
     let (options, file) = (setup.engine(), Arc::clone(file));
-    Box::new(move || Ok(Box::new(EngineSide::load(&file, &options)?)))
+    let verify = setup.verify_weights;
+    Box::new(move || {
+        let mut side = EngineSide::load(&file, &options)?;
+        if verify {
+            side.verify(&file)?;
+        }
+        Ok(Box::new(side))
+    })
 }
 
 fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {

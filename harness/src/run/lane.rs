@@ -14,7 +14,8 @@ use crate::compare::sequence::Record;
 use crate::compare::triangle::Rows;
 use crate::number::Hash;
 use crate::sides::{
-    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values, Watcher,
+    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values,
+    Verified, Watcher,
 };
 
 /// How many taps wait between a side and the comparison: enough to keep both busy, few enough
@@ -82,7 +83,7 @@ enum Message {
 /// A side that has been loaded and waits for tokens.
 pub struct Lane {
     name: &'static str,
-    identity: SideIdentity,
+    about: About,
     requests: Option<Sender<Request>>,
     messages: Receiver<Message>,
     buffer: VecDeque<Record>,
@@ -90,10 +91,13 @@ pub struct Lane {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a side says of itself once, when it has been loaded.
+type About = (SideIdentity, Option<Verified>);
+
 /// A lane whose side is still loading.
 pub struct Loading {
     lane: Lane,
-    loaded: Receiver<Result<SideIdentity, SideError>>,
+    loaded: Receiver<Result<About, SideError>>,
 }
 
 impl Loading {
@@ -107,7 +111,7 @@ impl Loading {
                 Ok(side) => side,
                 Err(error) => return drop(announce.send(Err(error))),
             };
-            if announce.send(Ok(side.identity())).is_ok() {
+            if announce.send(Ok((side.identity(), side.verified()))).is_ok() {
                 serve(name, side, &inbox, &outbox);
             }
         };
@@ -122,7 +126,7 @@ impl Loading {
         };
         let lane = Lane {
             name,
-            identity,
+            about: (identity, None),
             requests: Some(requests),
             messages,
             buffer: VecDeque::new(),
@@ -134,7 +138,7 @@ impl Loading {
 
     /// Waits until the side is there.
     pub fn wait(mut self) -> Result<Lane, SideError> {
-        self.lane.identity = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)))?;
+        self.lane.about = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)))?;
         Ok(self.lane)
     }
 }
@@ -147,7 +151,12 @@ impl Lane {
 
     /// Who the side is.
     pub fn identity(&self) -> &SideIdentity {
-        &self.identity
+        &self.about.0
+    }
+
+    /// The weights that the side read back from its device, if it was asked to.
+    pub fn verified(&self) -> Option<&Verified> {
+        self.about.1.as_ref()
     }
 
     /// Begins to run tokens after those already there.

@@ -3,8 +3,8 @@
 use engine::{Engine, ErrorKind, Observer, Options};
 
 use super::{
-    Copies, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
-    chain,
+    Copies, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Verified,
+    Watcher, chain,
 };
 
 /// The word for this side in errors and files.
@@ -13,13 +13,30 @@ pub const NAME: &str = "engine";
 /// The adapter.
 pub struct EngineSide {
     engine: Engine,
+    verified: Option<Verified>,
 }
 
 impl EngineSide {
     /// Loads a file that has been read.
     pub fn load(file: &engine::gguf::File, options: &Options) -> Result<Self, SideError> {
         let engine = Engine::load(file, options).map_err(|error| failure(&error, false))?;
-        Ok(Self { engine })
+        Ok(Self { engine, verified: None })
+    }
+
+    /// Reads every weight back from the device and compares it with the file that was loaded.
+    pub fn verify(&mut self, file: &engine::gguf::File) -> Result<(), SideError> {
+        self.verified = None;
+        let found = self.engine.verify_weights(file).map_err(|error| failure(&error, false))?;
+        let engine::VerifiedWeights { tensors, bytes, hash } = found;
+        self.verified = Some(Verified { tensors, bytes, hash });
+        Ok(())
+    }
+
+    /// A fault to be found: one bit of a weight on the device, as failing memory would.
+    #[doc(hidden)]
+    pub fn flip_weight_bit(&self, tensor: &str, byte: u64, bit: u32) -> Result<(), SideError> {
+        let flipped = self.engine.flip_weight_bit(tensor, byte, bit);
+        flipped.map_err(|error| failure(&error, false))
     }
 
     /// Appends `tokens` and brings back digests instead of rows.
@@ -32,6 +49,7 @@ fn failure(error: &engine::Error, stepping: bool) -> SideError {
     let message = chain(error);
     match error.kind() {
         ErrorKind::Device => SideError::Device { side: NAME, message },
+        ErrorKind::Memory => SideError::Memory { side: NAME, message },
         ErrorKind::Refused => SideError::Refused { side: NAME, message },
         ErrorKind::Input if stepping => SideError::Step { side: NAME, message },
         ErrorKind::Input => SideError::Input { side: NAME, message },
@@ -73,6 +91,10 @@ impl Side for EngineSide {
     fn copies(&self) -> Option<Copies> {
         let (checked, total) = (self.engine.copies_checked(), self.engine.copies_total());
         Some(Copies { checked, total })
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.verified.clone()
     }
 }
 
