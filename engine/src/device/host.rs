@@ -11,6 +11,8 @@ use std::alloc::Layout;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(all(test, target_arch = "x86_64"))]
+mod planted;
 mod recorder;
 mod registrations;
 
