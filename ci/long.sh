@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What `cargo test` leaves out for its length: 100,000 cases of operations, in release and with
-# another compiler's kernels, real weights in every type, and planted edits for as many minutes as
-# are given (all of them need about forty; 0 plants none).
+# another compiler's kernels, real weights in every type, a thousand runs in one process, the kernels
+# under sanitizers, and planted edits for as many minutes as are given (all of them need about forty;
+# 0 plants none).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,8 @@ step env LOCKSTEP_CASES_TIMES=8 LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" cargo test
 step ci/real_weights.sh
 # The kernels by clang; the tests around them stay as they are.
 step env CXX=clang++ cargo test --locked -p harness --test operations --test spelling
+step env LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness --test growth -- --nocapture
+step ci/sanitizers.sh
 if [ "$planted_minutes" -gt 0 ]; then
     step cargo run --locked --release -p harness --example planted -- --minutes "$planted_minutes"
 fi

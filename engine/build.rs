@@ -3,6 +3,8 @@
 
 #[path = "build/gpu.rs"]
 mod gpu;
+#[path = "build/sanitizers.rs"]
+mod sanitizers;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +45,10 @@ const OTHER_UNFIT_BUILDS: [(&str, &[&str]); 2] = [
     ("contracted", &["-ffp-contract=fast"]),
 ];
 
+/// Kernels that are wrong on purpose, for the tests of the sanitizers and of the order of threads.
+const PLANTED_BUILDS: [(&str, &[&str]); 2] =
+    [("planted", &[]), ("planted_waves", &["-DLOCKSTEP_CHECKED", "-DLOCKSTEP_WAVES=32"])];
+
 fn main() {
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
@@ -63,8 +69,12 @@ fn main() {
         for (name, flags) in unfit_builds {
             scope.spawn(|| compile("kernels/unfit.cpp", name, flags));
         }
+        for (name, flags) in PLANTED_BUILDS.iter().filter(|_| architecture == "x86_64") {
+            scope.spawn(|| compile("kernels/planted.cpp", name, flags));
+        }
     });
     gpu::link();
+    sanitizers::link();
     let files = kernel_files();
     gpu::write_sources(out, &files);
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash(&files));
@@ -79,6 +89,9 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
     build.opt_level(3).debug(false).force_frame_pointer(false);
     for flag in FLAGS.iter().chain(flags) {
         build.flag(flag);
+    }
+    if sanitizers::asked_for() {
+        build.flags(sanitizers::FLAGS);
     }
     build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
     // A folder each: objects have their source's name.

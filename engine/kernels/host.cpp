@@ -6,6 +6,7 @@
 #if defined(LOCKSTEP_WAVES)
 #include <stdlib.h>
 #endif
+#include "sanitizer.h"
 namespace {
 #include "embed.hip"
 #include "rms_norm.hip"

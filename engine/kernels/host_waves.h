@@ -12,19 +12,29 @@ namespace host {
 enum Wait : u8 { READY, AT_SHUFFLE, AT_BARRIER, DONE };
 
 static constexpr u32 LANES = LOCKSTEP_WAVES;
+#if defined(LOCKSTEP_ADDRESS_SANITIZER)
+// Every local array has its guard zones there.
+static constexpr u64 STACK_BYTES = 512 << 10;
+#else
 static constexpr u64 STACK_BYTES = 128 << 10;
+#endif
 static constexpr u32 EXCHANGE_WORDS = 8;
 
 struct Fiber {
     void* stack_pointer;
     Wait wait;
     u32 shared_bytes;  // what its SHARED arrays have taken so far
+    void* kept;        // what a sanitizer keeps of its stack
 };
 
 /// One block, and what its threads have put on the table for their wave.
 struct Block {
     Fiber fibers[BLOCK_THREADS];
     void* scheduler;
+    // The stack that the scheduler runs on, where a sanitizer has to be told.
+    const void* scheduler_bottom;
+    unsigned long scheduler_bytes;
+    void* scheduler_kept;
     u32 thread;
     char* stacks;
     char* shared;
@@ -77,14 +87,52 @@ __attribute__((naked, noinline)) static void switch_stack(void**, void*) {
     )");
 }
 
+#if defined(LOCKSTEP_ADDRESS_SANITIZER)
+/// Announces the stack that runs next; `kept` is null when the present one is left for good.
+static inline void leaving(void** kept, const void* bottom, u64 bytes) {
+    __sanitizer_start_switch_fiber(kept, bottom, bytes);
+}
+/// Says that a fiber runs, and learns where the scheduler's stack is.
+static inline void arrived(void* kept) {
+    Block& block = *current_block;
+    __sanitizer_finish_switch_fiber(kept, &block.scheduler_bottom, &block.scheduler_bytes);
+}
+static inline void returned(void* kept) {
+    __sanitizer_finish_switch_fiber(kept, nullptr, nullptr);
+}
+/// Fibers that never came to their end have left the guard zones of their locals behind.
+static inline void forget_stacks(Block& block) {
+    __asan_unpoison_memory_region(block.stacks, STACK_BYTES * BLOCK_THREADS);
+}
+#else
+static inline void leaving(void**, const void*, u64) {}
+static inline void arrived(void*) {}
+static inline void returned(void*) {}
+static inline void forget_stacks(Block&) {}
+#endif
+
 static inline void give_way(Wait wait) {
     Block& block = *current_block;
     Fiber& fiber = block.fibers[block.thread];
     fiber.wait = wait;
+    // No local whose address is taken: the last call of a fiber does not return, and a sanitizer's
+    // guard zones around such a local would stay.
+    void** kept = wait == DONE ? nullptr : &fiber.kept;
+    leaving(kept, block.scheduler_bottom, block.scheduler_bytes);
     switch_stack(&fiber.stack_pointer, block.scheduler);
+    arrived(fiber.kept);
+}
+
+/// Continues a fiber until it gives way.
+static inline void proceed(Block& block, u32 thread) {
+    block.thread = thread;
+    leaving(&block.scheduler_kept, block.stacks + (u64)thread * STACK_BYTES, STACK_BYTES);
+    switch_stack(&block.scheduler, block.fibers[thread].stack_pointer);
+    returned(block.scheduler_kept);
 }
 
 static void fiber_main() {
+    arrived(nullptr);
     current_block->body(current_block->context);
     give_way(DONE);
     __builtin_trap();
@@ -96,7 +144,7 @@ static inline void prepare(Block& block, u32 thread) {
     *--top = 0;
     *--top = (u64)&fiber_main;
     for (u32 i = 0; i < 6; ++i) *--top = 0;
-    block.fibers[thread] = {top, READY, 0};
+    block.fibers[thread] = {top, READY, 0, nullptr};
     block.turn[thread] = 0;
 }
 
@@ -149,8 +197,7 @@ static bool schedule(Block& block) {
         bool ran = false;
         for (u32 thread : order) {
             if (block.fibers[thread].wait != READY) continue;
-            block.thread = thread;
-            switch_stack(&block.scheduler, block.fibers[thread].stack_pointer);
+            proceed(block, thread);
             ran = true;
         }
         if (all_wait(block, 0, BLOCK_THREADS, DONE)) return true;
@@ -180,7 +227,9 @@ static bool run_block(const Body& body) {
     block.body = [](const void* context) { (*(const Body*)context)(); };
     block.context = &body;
     for (u32 thread = 0; thread < BLOCK_THREADS; ++thread) prepare(block, thread);
-    return schedule(block);
+    const bool ended = schedule(block);
+    if (!ended) forget_stacks(block);
+    return ended;
 }
 
 /// The same memory for every thread of the block: all come to their SHARED arrays in one order.

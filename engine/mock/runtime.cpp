@@ -3,8 +3,10 @@
 //
 // Stricter than HIP where HIP forgives: copies need pinned memory, the thread's device has to be
 // the stream's, nothing but launches is captured. The environment makes it fail: see faults.h.
+// LOCKSTEP_MOCK_LEDGER=1 tells at the end what was asked for and what was never given back.
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -17,6 +19,7 @@
 
 #include "code_object.h"
 #include "codes.h"
+#include "device_memory.h"
 #include "faults.h"
 
 namespace {
@@ -67,23 +70,13 @@ struct Module {
 typedef std::vector<Work> Graph;
 
 std::mutex everything;
-std::map<uintptr_t, size_t> device_memory, pinned_memory;
-uint64_t copied_bytes = 0, allocations = 0, frees = 0;
+uint64_t copied_bytes = 0;
 std::set<void*> live;
 thread_local int current_device = 0;
 
 #define ENTER(call)                                       \
     const std::lock_guard<std::mutex> locked(everything); \
     if (const Code code = planted(call)) return code
-
-bool inside(const std::map<uintptr_t, size_t>& memory, const void* pointer, size_t bytes) {
-    const uintptr_t address = (uintptr_t)pointer;
-    auto found = memory.upper_bound(address);
-    if (found == memory.begin()) return false;
-    --found;
-    const size_t offset = address - found->first;
-    return offset <= found->second && bytes <= found->second - offset;
-}
 
 template <typename T>
 T* made(T* object) {
@@ -131,21 +124,17 @@ Code wait(Stream* stream) {
     return first;
 }
 
-Code take(std::map<uintptr_t, size_t>& memory, void** pointer, size_t bytes) {
-    if (bytes > 1ull << 40) return OUT_OF_MEMORY;
-    const size_t whole = (bytes + 255) / 256 * 256;
-    *pointer = std::aligned_alloc(256, whole);
-    if (*pointer == nullptr) return OUT_OF_MEMORY;
-    std::memset(*pointer, 0xa5, whole);
-    memory[(uintptr_t)*pointer] = bytes;
-    return SUCCESS;
-}
-
-Code give(std::map<uintptr_t, size_t>& memory, void* pointer) {
-    if (!memory.erase((uintptr_t)pointer)) return INVALID_VALUE;
-    std::free(pointer);
-    return SUCCESS;
-}
+/// Destroyed before what it tells of.
+struct Ledger {
+    ~Ledger() {
+        if (!setting("LOCKSTEP_MOCK_LEDGER", 0)) return;
+        std::fprintf(stderr, "told: %d hipMalloc, %d hipFree, %d hipHostMalloc, %d hipHostFree, ",
+                     counts["hipMalloc"], counts["hipFree"], counts["hipHostMalloc"],
+                     counts["hipHostFree"]);
+        std::fprintf(stderr, "%zu bytes and %zu handles left\n",
+                     held(device_memory) + held(pinned_memory), live.size());
+    }
+} ledger;
 
 int capability() { return setting("LOCKSTEP_MOCK_CAPABILITY", 94); }
 
@@ -190,19 +179,17 @@ Code hipDriverGetVersion(int* version) { return *version = 60443484, SUCCESS; }
 Code hipRuntimeGetVersion(int* version) { return *version = 60443484, SUCCESS; }
 Code hipMemGetInfo(size_t* free, size_t* total) {
     ENTER("hipMemGetInfo");
-    *total = (size_t)192 << 30;
-    *free = *total;
-    for (const auto& [address, bytes] : device_memory) *free -= bytes;
+    *total = total_bytes();
+    *free = free_bytes();
     return SUCCESS;
 }
 Code hipMalloc(void** pointer, size_t bytes) {
     ENTER("hipMalloc");
-    ++allocations;
+    if (bytes > free_bytes()) return OUT_OF_MEMORY;
     return take(device_memory, pointer, bytes);
 }
 Code hipFree(void* pointer) {
     ENTER("hipFree");
-    ++frees;
     return give(device_memory, pointer);
 }
 Code hipHostMalloc(void** pointer, size_t bytes, unsigned) {
@@ -381,10 +368,10 @@ Code hipGraphDestroy(Graph* graph) {
 const char* hipGetErrorName(Code code) { return code_name(code); }
 
 /// What the runtime itself has counted: bytes copied, allocations, frees.
-void lockstep_mock_counts(uint64_t counts[3]) {
+void lockstep_mock_counts(uint64_t found[3]) {
     const std::lock_guard<std::mutex> locked(everything);
-    counts[0] = copied_bytes;
-    counts[1] = allocations;
-    counts[2] = frees;
+    found[0] = copied_bytes;
+    found[1] = (uint64_t)counts["hipMalloc"];
+    found[2] = (uint64_t)counts["hipFree"];
 }
 }

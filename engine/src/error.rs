@@ -2,7 +2,7 @@
 
 use crate::device::DeviceError;
 use crate::gguf;
-use crate::llama::ConfigError;
+use crate::llama::{ConfigError, Estimate, Mebibytes};
 
 /// Why the engine could not load or run.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,47 @@ pub enum Error {
         /// Positions there are.
         context: usize,
     },
+    /// The device has not enough memory for the model; nothing was allocated.
+    #[error(
+        "the model needs {} on {device}, {} are free: {estimate}; {remedy}",
+        Mebibytes(estimate.total_bytes()), Mebibytes(*free_bytes)
+    )]
+    Memory {
+        /// The device.
+        device: String,
+        /// What is needed, by part.
+        estimate: Estimate,
+        /// What is free.
+        free_bytes: u64,
+        /// What would fit.
+        remedy: String,
+    },
+    /// A weight on the device is not what the file has.
+    #[error(
+        "weight {tensor} on the device is not the file's: byte {byte}, in block {block} of {kind}, \
+         is {device:#04x}, the file has {file:#04x}; load it again, and distrust the memory of \
+         the device if that stays"
+    )]
+    Weight {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        kind: &'static str,
+        /// The first block that differs.
+        block: u64,
+        /// The first byte that differs, from the tensor's begin.
+        byte: u64,
+        /// What the device has there.
+        device: u8,
+        /// What the file has.
+        file: u8,
+    },
+    /// The device has what was loaded, and the file has something else now.
+    #[error("weight {tensor}: the file has changed since it was loaded; load it again")]
+    FileChanged {
+        /// The tensor.
+        tensor: String,
+    },
     /// A size of 0 was asked for.
     #[error("{what} is 0: at least 1 is needed")]
     Zero {
@@ -59,6 +100,8 @@ pub enum ErrorKind {
     Input,
     /// The device.
     Device,
+    /// The device, which has too little memory for the model and the options.
+    Memory,
     /// The device, whose arithmetic is not the contract's.
     Refused,
 }
@@ -68,7 +111,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Device(DeviceError::Refused { .. }) => ErrorKind::Refused,
-            Self::Device(_) => ErrorKind::Device,
+            Self::Device(DeviceError::Allocation { .. }) | Self::Memory { .. } => ErrorKind::Memory,
+            Self::Device(_) | Self::Weight { .. } => ErrorKind::Device,
             _ => ErrorKind::Input,
         }
     }

@@ -15,7 +15,10 @@ pub use device::{InFlight, Pulse};
 pub use error::{Error, ErrorKind};
 pub use hash::hash_row;
 pub use kernels::RowDigest;
-pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables, Step, TapDigest};
+pub use llama::{
+    Config, ConfigError, Engine, Estimate, Identity, Mebibytes, Rotary, RotaryTables, Step,
+    TapDigest, VerifiedWeights,
+};
 #[doc(hidden)]
 pub use options::Unfit;
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};

@@ -12,7 +12,7 @@ use crate::compare::{Phase, Verdict};
 use crate::identity::RunIdentity;
 use crate::landscape::Landscape;
 use crate::number::{Hash, Number};
-use crate::sides::{Copies, Place, Row};
+use crate::sides::{Copies, Place, Row, Verified};
 
 /// One thing that happened.
 #[derive(Clone, Copy, Debug)]
@@ -272,6 +272,8 @@ pub struct Outcome {
     pub canary: Option<Canary>,
     /// The engine's copies.
     pub copies: Option<Copies>,
+    /// The engine's weights, where they were read back from the device.
+    pub weights_verified: Option<Verified>,
     /// The time.
     pub duration: Duration,
 }

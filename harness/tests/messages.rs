@@ -47,6 +47,8 @@ fn help() {
 #[test]
 fn the_step_table() {
     says("run_tiny", &["run", "--max-tokens", "4", "--threads", "1"]);
+    let verified = ["run", "--max-tokens", "2", "--threads", "1", "--verify-weights"];
+    says("run_tiny_verified", &verified);
     says("run_tiny_quiet", &["run", "--max-tokens", "4", "--quiet"]);
     says("run_tiny_wide", &["run", "--max-tokens", "4", "--quiet", "--reference", "wide"]);
 }

@@ -6,24 +6,26 @@
 use super::DeviceError;
 use super::copy;
 use super::guards::{GUARD_BYTES, POISON, Zone};
+use super::memory::{self, Share};
 use super::shared::Shared;
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Alignment of every buffer.
-const ALIGNMENT_BYTES: u64 = 256;
+pub(super) const ALIGNMENT_BYTES: u64 = 256;
 
-/// Memory of a runtime, freed when nobody holds a part of it.
+/// Block of a runtime, freed when nobody holds a part of it.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Block {
     shared: Arc<Shared>,
     address: u64,
     bytes: u64,
     guarded: bool,
+    _share: Share,
 }
 
-impl Drop for Memory {
+impl Drop for Block {
     fn drop(&mut self) {
         if self.guarded {
             self.shared.guards.forget(self.address, self.bytes);
@@ -37,7 +39,7 @@ impl Drop for Memory {
 /// captured with it.
 #[derive(Debug)]
 pub(super) struct Allocation {
-    memory: Arc<Memory>,
+    memory: Arc<Block>,
     pub(super) name: String,
     address: u64,
     bytes: u64,
@@ -81,27 +83,30 @@ pub(super) enum Use {
     Guards,
 }
 
-/// Memory for several buffers at once, with a guard zone on both sides of each, and all of it
+/// Block for several buffers at once, with a guard zone on both sides of each, and all of it
 /// poisoned.
 pub(super) fn allocate(
     shared: &Arc<Shared>,
     wanted: &[Wanted],
     purpose: Use,
-) -> Result<(Arc<Memory>, Vec<Buffer>), DeviceError> {
+) -> Result<(Arc<Block>, Vec<Buffer>), DeviceError> {
     let guarded = shared.checks() && purpose != Use::Guards;
     let guard = if guarded { GUARD_BYTES } else { 0 };
+    let sum = |sum: u64, wanted: &Wanted| sum.saturating_add(wanted.bytes);
+    let bytes = wanted.iter().fold(0, sum);
     let failed = || {
         let first = wanted.first().map_or("nothing", |first| &first.name);
         let name = match wanted.len() {
             0 | 1 => first.to_owned(),
             several => format!("{first} and {} more", several - 1),
         };
-        let sum = |sum: u64, wanted: &Wanted| sum.saturating_add(wanted.bytes);
-        DeviceError::Allocation { name, bytes: wanted.iter().fold(0, sum) }
+        memory::failed(shared.backend.as_ref(), &name, bytes)
     };
     let (offsets, end) = places(wanted, guard).ok_or_else(failed)?;
     let address = shared.backend.allocate(end).ok_or_else(failed)?;
-    let memory = Arc::new(Memory { shared: Arc::clone(shared), address, bytes: end, guarded });
+    let share = Share::of(&shared.memory, end);
+    let memory =
+        Arc::new(Block { shared: Arc::clone(shared), address, bytes: end, guarded, _share: share });
     memory.poison()?;
     if guarded {
         let zones = Zone::around(address, end, wanted, &offsets);
@@ -136,7 +141,7 @@ fn places(wanted: &[Wanted], guard: u64) -> Option<(Vec<u64>, u64)> {
     Some((offsets, end))
 }
 
-impl Memory {
+impl Block {
     /// Fills all of it, guard zones as well, with the poison.
     pub(super) fn poison(&self) -> Result<(), DeviceError> {
         // SAFETY: the range is this live memory.
@@ -345,11 +350,11 @@ impl<T: Pod> View<'_, T> {
 /// Buffers that are poisoned together, before a pass that writes each of them once.
 #[derive(Debug)]
 pub struct Arena {
-    memory: Arc<Memory>,
+    memory: Arc<Block>,
 }
 
 impl Arena {
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
+    pub(super) fn new(memory: Arc<Block>) -> Self {
         Self { memory }
     }
 

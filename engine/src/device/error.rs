@@ -26,12 +26,16 @@ pub enum DeviceError {
         finding: Box<Finding>,
     },
     /// Memory could not be had.
-    #[error("allocation of {bytes} bytes for {name} failed; lower --context-tokens or --ubatch")]
+    #[error("allocation of {bytes} bytes for {name} failed: {free}; {remedy}")]
     Allocation {
         /// What the memory was for.
         name: String,
         /// Bytes asked for.
         bytes: u64,
+        /// What was free then, in words.
+        free: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// A view that leaves its buffer.
     #[error(

@@ -2,6 +2,7 @@
 
 use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
+use super::memory;
 use crate::options::{HostBuild, Unfit};
 use fault::{Fault, launch_fault};
 use rayon::prelude::*;
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod fault;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod planted;
 mod recorder;
 mod registrations;
 
@@ -199,8 +202,8 @@ impl Backend for HostBackend {
     fn attributes(&self) -> Attributes {
         Attributes {
             multiprocessors: u32::try_from(self.threads).unwrap_or(u32::MAX),
-            memory_total_bytes: None,
-            memory_free_bytes: None,
+            memory_total_bytes: memory::system_total_bytes(),
+            memory_free_bytes: memory::system_available_bytes(),
         }
     }
 

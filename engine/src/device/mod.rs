@@ -21,6 +21,7 @@ mod hip;
 mod host;
 mod launch;
 mod limit;
+mod memory;
 mod moment;
 mod probe;
 mod pulse;
@@ -65,6 +66,11 @@ impl Part {
         let element_bytes = size_of::<T>() as u64;
         let bytes = count.saturating_mul(element_bytes);
         Self(Wanted { name: name.into(), bytes, element_bytes })
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
     }
 }
 

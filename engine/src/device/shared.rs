@@ -4,6 +4,7 @@ use super::DeviceError;
 use super::backend::Backend;
 use super::buffer::Allocation;
 use super::guards::Guards;
+use super::memory::Memory;
 use super::moment::At;
 use super::pulse::Pulse;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +32,8 @@ impl CopyCounts {
 pub(super) struct Shared {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) copies: CopyCounts,
+    /// What the device's buffers hold.
+    pub(super) memory: Arc<Memory>,
     /// Guard zones, poison, and the check of both; the bounds of copies and launches are asserted
     /// in any case.
     pub(super) checking: AtomicBool,
@@ -47,7 +50,9 @@ impl Shared {
         Self {
             backend,
             copies: CopyCounts::default(),
-            checking: AtomicBool::new(true),
+            memory: Arc::default(),
+            // A sanitizer sees what lies outside memory, and takes guard zones for part of it.
+            checking: AtomicBool::new(env!("LOCKSTEP_SANITIZED") != "1"),
             careful: AtomicBool::new(false),
             guards: Guards::default(),
             captured: Mutex::default(),

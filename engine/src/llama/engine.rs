@@ -2,8 +2,10 @@
 
 use super::cache::Cache;
 use super::config::Config;
+use super::estimate::refuse_too_large;
 use super::layer::Pass;
 use super::rotary::Rotary;
+use super::shapes::Shapes;
 use super::step::Singles;
 use super::watch::Watch;
 use super::weights::Weights;
@@ -56,6 +58,7 @@ impl Engine {
     /// A file that is no supported model, a device that is missing or too small.
     pub fn load(file: &File, options: &Options) -> Result<Self, Error> {
         let config = Config::from_gguf(file)?;
+        let shapes = Shapes::check(file, &config)?;
         let largest = 1 << 31;
         for (what, value) in
             [("--context-tokens", options.context_tokens), ("--ubatch", options.ubatch)]
@@ -70,7 +73,9 @@ impl Engine {
         device.limit_waits(options.time_limit);
         device.set_careful(options.launch_by_launch);
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
-        let weights = Weights::load(file, &config, &device)?;
+        let (waves, free_bytes) = (kernels.has_tuned(), device.attributes().memory_free_bytes);
+        refuse_too_large(shapes, options, waves, device.describe().device, free_bytes)?;
+        let weights = Weights::load(shapes, &device)?;
         let ubatch = options.ubatch.min(options.context_tokens);
         let sizes = (ubatch, options.context_tokens);
         let workspace = Workspace::allocate(&kernels, &config, &weights, sizes)?;

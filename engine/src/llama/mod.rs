@@ -4,18 +4,23 @@ mod attribute;
 mod cache;
 mod config;
 mod engine;
+mod estimate;
 mod layer;
 mod readout;
 mod rotary;
+mod shapes;
 mod step;
 #[cfg(test)]
 mod tests;
 mod tuned;
+mod verify;
 mod watch;
 mod weights;
 mod workspace;
 
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, Identity};
+pub use estimate::{Estimate, Mebibytes};
 pub use rotary::{Rotary, RotaryTables};
 pub use step::{Step, TapDigest};
+pub use verify::VerifiedWeights;

@@ -1,9 +1,9 @@
-//! The tensors of a llama file on the device, shapes compared with the metadata one by one.
+//! The tensors of a llama file on the device, in the file's own bytes.
 
-use super::config::{Config, ConfigError};
+use super::shapes::Shapes;
+use super::verify::Sum;
 use crate::device::{Buffer, Device};
-use crate::gguf::{File, TensorType};
-use std::collections::BTreeSet;
+use crate::gguf::TensorType;
 
 /// A matrix `[outputs][width]` in the file's own blocks.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Weights {
     pub(super) output: Option<Matrix>,
     /// `rope_freqs.weight`, on the host: the tables are made there.
     pub(super) rope_factors: Option<Vec<f32>>,
+    /// What the file held when it was uploaded.
+    pub(super) sums: Vec<Sum>,
 }
 
 impl Weights {
@@ -46,106 +48,64 @@ impl Weights {
         self.output.as_ref().unwrap_or(&self.token_embd)
     }
 
-    pub(super) fn load(
-        file: &File,
-        config: &Config,
-        device: &Device,
-    ) -> Result<Self, crate::Error> {
-        let mut loader = Loader { file, device, taken: BTreeSet::new() };
-        let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
-        let (query, kv) = (heads * head_size, kv_heads * head_size);
-        let token_embd = loader.matrix("token_embd.weight", vocabulary, hidden)?;
+    /// Uploads what was checked.
+    pub(super) fn load(shapes: Shapes<'_>, device: &Device) -> Result<Self, crate::Error> {
+        let loader = Loader { shapes, device };
+        let config = shapes.config;
+        let token_embd = loader.matrix("token_embd.weight")?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            let mut matrix = |stem: &str, outputs: usize, width: usize| {
-                loader.matrix(&format!("blk.{layer}.{stem}.weight"), outputs, width)
-            };
-            let attn_q = matrix("attn_q", query, hidden)?;
-            let attn_k = matrix("attn_k", kv, hidden)?;
-            let attn_v = matrix("attn_v", kv, hidden)?;
-            let attn_output = matrix("attn_output", hidden, query)?;
-            let ffn_gate = matrix("ffn_gate", feed_forward, hidden)?;
-            let ffn_up = matrix("ffn_up", feed_forward, hidden)?;
-            let ffn_down = matrix("ffn_down", hidden, feed_forward)?;
-            let attn_norm = loader.norm(&format!("blk.{layer}.attn_norm.weight"), hidden)?;
-            let ffn_norm = loader.norm(&format!("blk.{layer}.ffn_norm.weight"), hidden)?;
+            let name = |stem: &str| format!("blk.{layer}.{stem}.weight");
             layers.push(LayerWeights {
-                attn_norm,
-                attn_q,
-                attn_k,
-                attn_v,
-                attn_output,
-                ffn_norm,
-                ffn_gate,
-                ffn_up,
-                ffn_down,
+                attn_q: loader.matrix(&name("attn_q"))?,
+                attn_k: loader.matrix(&name("attn_k"))?,
+                attn_v: loader.matrix(&name("attn_v"))?,
+                attn_output: loader.matrix(&name("attn_output"))?,
+                ffn_gate: loader.matrix(&name("ffn_gate"))?,
+                ffn_up: loader.matrix(&name("ffn_up"))?,
+                ffn_down: loader.matrix(&name("ffn_down"))?,
+                attn_norm: loader.norm(&name("attn_norm"))?,
+                ffn_norm: loader.norm(&name("ffn_norm"))?,
             });
         }
-        let output_norm = loader.norm("output_norm.weight", hidden)?;
-        let output = if config.tied {
-            None
-        } else {
-            Some(loader.matrix("output.weight", vocabulary, hidden)?)
-        };
-        let rope_factors = match file.find_tensor("rope_freqs.weight") {
-            None => None,
-            Some(_) => Some(loader.floats("rope_freqs.weight", config.rope_dimensions / 2)?),
-        };
-        loader.refuse_rest()?;
-        Ok(Self { token_embd, layers, output_norm, output, rope_factors })
+        let output_norm = loader.norm("output_norm.weight")?;
+        let output = if config.tied { None } else { Some(loader.matrix("output.weight")?) };
+        let rope_factors = shapes.file.find_tensor("rope_freqs.weight").map(|_| {
+            let bytes = loader.bytes("rope_freqs.weight").chunks_exact(4);
+            bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        });
+        let mut weights =
+            Self { token_embd, layers, output_norm, output, rope_factors, sums: Vec::new() };
+        weights.sums = shapes.stored().map(|tensor| Sum::of(shapes.file, tensor)).collect();
+        Ok(weights)
     }
 }
 
-/// Takes tensors out of a file and remembers which.
+/// Takes tensors out of a checked file.
 struct Loader<'a> {
-    file: &'a File,
+    shapes: Shapes<'a>,
     device: &'a Device,
-    taken: BTreeSet<String>,
 }
 
 impl Loader<'_> {
-    fn matrix(&mut self, name: &str, outputs: usize, width: usize) -> Result<Matrix, crate::Error> {
-        let tensor = self.file.tensor(name)?;
-        expect_shape(name, &tensor.dimensions, &[width as u64, outputs as u64])?;
-        self.taken.insert(name.to_owned());
+    fn bytes(&self, name: &str) -> &[u8] {
+        self.shapes.file.bytes(self.shapes.checked(name))
+    }
+
+    fn matrix(&self, name: &str) -> Result<Matrix, crate::Error> {
+        let tensor = self.shapes.checked(name);
+        let size = |dimension: usize| {
+            u32::try_from(tensor.dimensions[dimension]).expect("sizes were compared with 2^24")
+        };
         Ok(Matrix {
-            buffer: self.device.upload(name, self.file.bytes(tensor))?,
+            buffer: self.device.upload(name, self.bytes(name))?,
             kind: tensor.kind,
-            outputs: u32::try_from(outputs).expect("sizes were compared with 2^24"),
-            width: u32::try_from(width).expect("sizes were compared with 2^24"),
+            outputs: size(1),
+            width: size(0),
         })
     }
 
-    fn floats(&mut self, name: &str, count: usize) -> Result<Vec<f32>, crate::Error> {
-        let tensor = self.file.tensor(name)?;
-        expect_shape(name, &tensor.dimensions, &[count as u64])?;
-        if tensor.kind != TensorType::F32 {
-            let (tensor, actual) = (name.to_owned(), tensor.kind.name());
-            return Err(ConfigError::TensorType { tensor, actual }.into());
-        }
-        self.taken.insert(name.to_owned());
-        let bytes = self.file.bytes(tensor).chunks_exact(4);
-        Ok(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    fn norm(&self, name: &str) -> Result<Buffer, crate::Error> {
+        Ok(self.device.upload(name, self.bytes(name))?)
     }
-
-    fn norm(&mut self, name: &str, count: usize) -> Result<Buffer, crate::Error> {
-        let values = self.floats(name, count)?;
-        Ok(self.device.upload(name, &values)?)
-    }
-
-    fn refuse_rest(&self) -> Result<(), ConfigError> {
-        let rest = self.file.tensors().iter().find(|tensor| !self.taken.contains(&tensor.name));
-        rest.map_or(Ok(()), |tensor| Err(ConfigError::Unexpected { tensor: tensor.name.clone() }))
-    }
-}
-
-fn expect_shape(tensor: &str, actual: &[u64], expected: &[u64]) -> Result<(), ConfigError> {
-    if actual == expected {
-        return Ok(());
-    }
-    Err(ConfigError::Shape {
-        tensor: tensor.to_owned(),
-        actual: actual.to_vec(),
-        expected: expected.to_vec(),
-    })
 }

@@ -9,7 +9,8 @@ use super::Config;
 use super::layer::Pass;
 use super::tuned::WAVE_ROWS;
 use super::weights::{Matrix, Weights};
-use crate::device::{Arena, Buffer, Device, DeviceError, Part};
+use crate::device::{Arena, Buffer, DeviceError, Part};
+use crate::gguf::TensorType;
 use crate::kernels::{
     FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group,
 };
@@ -37,13 +38,13 @@ impl FixedBuffers {
     }
 
     pub(super) fn serves(&self, matrix: &Matrix) -> bool {
-        layout_of(matrix) == Some((self.block, self.group))
+        layout_of(matrix.kind) == Some((self.block, self.group))
     }
 }
 
-/// Block and group in which a matrix reads its activations, or `None` for plain f32.
-fn layout_of(matrix: &Matrix) -> Option<(u32, u32)> {
-    Some((activation_block(matrix.kind)?, activation_group(matrix.kind)))
+/// Block and group in which a matrix of a type reads its activations, or `None` for plain f32.
+fn layout_of(kind: TensorType) -> Option<(u32, u32)> {
+    Some((activation_block(kind)?, activation_group(kind)))
 }
 
 /// A tensor with its fixed-point forms, in every layout that the matrices behind it read.
@@ -127,24 +128,25 @@ struct TunedSizes {
 }
 
 impl TunedSizes {
-    fn new(
+    /// `matrices` are outputs and width of every matrix that takes part in a product.
+    pub(super) fn new(
+        waves: bool,
         config: &Config,
-        weights: &Weights,
-        kernels: &Kernels,
+        matrices: impl Iterator<Item = (u64, u64)>,
         (ubatch, context): (usize, usize),
     ) -> Self {
-        if !kernels.has_tuned() {
+        if !waves {
             return Self { digests: 0, parts: 0, split: 0 };
         }
         let rows = u64::from(WAVE_ROWS) * config.heads as u64;
         let chunks = context.div_ceil(KEY_TILE as usize) as u64 + 1;
-        let most = |matrix: &Matrix| {
-            u64::from(matrix.outputs) * u64::from(matrix.width).div_ceil(256) * ubatch as u64
+        let most = |(outputs, width): (u64, u64)| {
+            outputs.saturating_mul(width.div_ceil(256)).saturating_mul(ubatch as u64)
         };
         Self {
             digests: digests_of(config, ubatch),
-            parts: rows * chunks,
-            split: weights.matrices().map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
+            parts: rows.saturating_mul(chunks),
+            split: matrices.map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
         }
     }
 }
@@ -200,12 +202,6 @@ impl Plan<'_> {
         self.activation("hidden".to_owned(), self.config.hidden as u64);
         self.floats("logits".to_owned(), self.config.vocabulary as u64);
     }
-
-    fn allocate(&mut self, device: &Device) -> Result<(Arena, Parts), DeviceError> {
-        let (arena, buffers) = device.arena(std::mem::take(&mut self.parts))?;
-        let (layouts, buffers) = (self.layouts.clone(), buffers.into_iter());
-        Ok((arena, Parts { layouts, buffers }))
-    }
 }
 
 /// Buffers in the order of their plan.
@@ -255,53 +251,102 @@ impl Parts {
     }
 }
 
-impl Workspace {
-    pub(super) fn allocate(
-        kernels: &Kernels,
+/// Everything a workspace is made of.
+pub(super) struct Planned {
+    /// The embedding and every layer, for a few rows.
+    few: Vec<Part>,
+    /// One layer for many rows; nothing where no pass has them.
+    many: Vec<Part>,
+    readout: Vec<Part>,
+    /// Position, tokens, digests, sums of chunks, split products.
+    rest: [Part; 5],
+    layouts: BTreeSet<(u32, u32)>,
+}
+
+impl Planned {
+    /// For passes of at most `ubatch` rows; a product has a type, outputs and a width.
+    pub(super) fn new(
         config: &Config,
-        weights: &Weights,
+        products: impl Iterator<Item = (TensorType, u64, u64)> + Clone,
+        digit_count: u64,
+        waves: bool,
         (ubatch, context): (usize, usize),
-    ) -> Result<Self, DeviceError> {
-        let device = kernels.device();
-        let tuned = TunedSizes::new(config, weights, kernels, (ubatch, context));
-        let layouts = weights.matrices().filter_map(layout_of).collect();
-        let digit_count = kernels.activations().digit_count() as u64;
-        let mut plan = Plan { config, layouts, digit_count, parts: Vec::new() };
+    ) -> Self {
+        let sizes = products.clone().map(|(_, outputs, width)| (outputs, width));
+        let tuned = TunedSizes::new(waves, config, sizes, (ubatch, context));
+        let layouts: BTreeSet<_> = products.filter_map(|(kind, ..)| layout_of(kind)).collect();
+        let mut plan = Plan { config, layouts: layouts.clone(), digit_count, parts: Vec::new() };
         let few_rows = u64::from(WAVE_ROWS).min(ubatch as u64);
         plan.floats("embed".to_owned(), few_rows * config.hidden as u64);
         for layer in 0..config.layers {
             plan.layer(few_rows, tuned.parts, |name| format!("{name}.{layer}"));
         }
-        let (few_arena, mut parts) = plan.allocate(device)?;
-        let few_embed = parts.next();
-        let few = (0..config.layers).map(|_| parts.layer()).collect();
-        let many = if ubatch as u64 > few_rows {
+        let few = std::mem::take(&mut plan.parts);
+        if ubatch as u64 > few_rows {
             plan.layer(ubatch as u64, 0, str::to_owned);
-            // Each is written by every layer, so each is poisoned by the launch that writes it.
-            let wanted = std::mem::take(&mut plan.parts).into_iter();
-            let buffers =
-                wanted.map(|part| device.allocate_part(part)).collect::<Result<Vec<_>, _>>()?;
-            let layouts = plan.layouts.clone();
-            Some(Parts { layouts, buffers: buffers.into_iter() }.layer())
-        } else {
-            None
-        };
+        }
+        let many = std::mem::take(&mut plan.parts);
         plan.readout();
-        let (readout_arena, mut parts) = plan.allocate(device)?;
-        let readout = ReadoutSpace { hidden: parts.activation(), logits: parts.next() };
-        let sums = tuned.parts * config.head_size as u64;
+        let sums = tuned.parts.saturating_mul(config.head_size as u64);
+        let rest = [
+            Part::new::<u32>("position", 1),
+            Part::new::<u32>("tokens", ubatch as u64),
+            Part::new::<RowDigest>("digests", tuned.digests),
+            Part::new::<f32>("chunks.sums", sums),
+            Part::new::<f32>("split", tuned.split),
+        ];
+        Self { few, many, readout: plan.parts, rest, layouts }
+    }
+
+    /// Bytes of every buffer, by the memory that they share.
+    pub(super) fn buffers_bytes(&self) -> Vec<Vec<u128>> {
+        let bytes = |part: &Part| u128::from(part.bytes());
+        let together = [&self.few, &self.readout].map(|parts| parts.iter().map(bytes).collect());
+        let alone = self.many.iter().chain(&self.rest).map(|part| vec![bytes(part)]);
+        together.into_iter().chain(alone).collect()
+    }
+}
+
+impl Workspace {
+    pub(super) fn allocate(
+        kernels: &Kernels,
+        config: &Config,
+        weights: &Weights,
+        sizes: (usize, usize),
+    ) -> Result<Self, DeviceError> {
+        let device = kernels.device();
+        let products = weights
+            .matrices()
+            .map(|matrix| (matrix.kind, matrix.outputs.into(), matrix.width.into()));
+        let digit_count = kernels.activations().digit_count() as u64;
+        let planned = Planned::new(config, products, digit_count, kernels.has_tuned(), sizes);
+        let Planned { few, many, readout, rest, layouts } = planned;
+        let parts =
+            |buffers: Vec<Buffer>| Parts { layouts: layouts.clone(), buffers: buffers.into_iter() };
+        let (few_arena, buffers) = device.arena(few)?;
+        let mut few = parts(buffers);
+        let few_embed = few.next();
+        let few = (0..config.layers).map(|_| few.layer()).collect();
+        // Each is written by every layer, so each is poisoned by the launch that writes it.
+        let many = many.into_iter().map(|part| device.allocate_part(part));
+        let many = many.collect::<Result<Vec<_>, _>>()?;
+        let many = (!many.is_empty()).then(|| parts(many).layer());
+        let (readout_arena, buffers) = device.arena(readout)?;
+        let mut buffers = parts(buffers);
+        let readout = ReadoutSpace { hidden: buffers.activation(), logits: buffers.next() };
+        let [position, tokens, digests, chunk_sums, split] = rest;
         Ok(Self {
-            position: device.allocate::<u32>("position", 1)?,
-            tokens: device.allocate::<u32>("tokens", ubatch as u64)?,
+            position: device.allocate_part(position)?,
+            tokens: device.allocate_part(tokens)?,
             many,
             few,
             few_embed,
             few_arena,
             readout,
             readout_arena,
-            digests: device.allocate::<RowDigest>("digests", tuned.digests)?,
-            chunk_sums: device.allocate::<f32>("chunks.sums", sums)?,
-            split: device.allocate::<f32>("split", tuned.split)?,
+            digests: device.allocate_part(digests)?,
+            chunk_sums: device.allocate_part(chunk_sums)?,
+            split: device.allocate_part(split)?,
         })
     }
 
@@ -340,7 +385,7 @@ impl Workspace {
 
 impl Weights {
     /// Every matrix that takes part in a product.
-    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> + Clone {
         let layers = self.layers.iter().flat_map(|layer| {
             [
                 &layer.attn_q,

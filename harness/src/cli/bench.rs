@@ -224,6 +224,7 @@ impl BenchCommand {
             threads: work.threads,
             unchecked: self.unchecked,
             time_limit_seconds: 120,
+            verify_weights: false,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

@@ -65,6 +65,8 @@ impl From<SideError> for Failure {
         match error {
             SideError::Device { .. } => Self::device(error.to_string())
                 .hint("`lockstep devices` says what can run here; --device host always can"),
+            // What to lower stands in the message.
+            SideError::Memory { .. } => Self::device(error.to_string()),
             SideError::Refused { .. } => Self::device(error.to_string()).hint(
                 "CONTRACT.md section 14 says what a device owes; rebuild its kernels without \
                  flags that loosen arithmetic, or take another --device",
@@ -110,8 +112,36 @@ impl From<io::Error> for Failure {
 mod tests {
     use super::*;
     use crate::model::Model;
+    use crate::sides::Side;
     use crate::sides::engine::EngineSide;
     use engine::{DeviceChoice, HostBuild, Options, Unfit};
+
+    #[test]
+    fn a_weight_that_changed_on_the_device_is_named() {
+        let model = Model::resolve(None).unwrap();
+        let options = Options { device: DeviceChoice::Host, ..Options::default() };
+        let mut side = EngineSide::load(&model.file, &options).unwrap();
+        side.verify(&model.file).unwrap();
+        let verified = side.verified().unwrap();
+        assert_eq!(verified.tensors, model.file.tensors().len());
+        side.flip_weight_bit("blk.1.attn_k.weight", 1000, 6).unwrap();
+        let failure = Failure::from(side.verify(&model.file).unwrap_err());
+        assert_eq!(failure.code, 3);
+        let words = failure.to_string();
+        let head = "error: engine: weight blk.1.attn_k.weight on the device is not the file's: \
+                    byte 1000, in block ";
+        assert!(words.starts_with(head), "{words}");
+        assert!(side.verified().is_none(), "what was verified before is no longer said");
+    }
+
+    #[test]
+    fn too_little_memory_is_the_device_s_and_says_what_to_lower() {
+        let message = "the model needs more; --context-tokens 7 would fit".to_owned();
+        let failure = Failure::from(SideError::Memory { side: "engine", message });
+        assert_eq!(failure.code, 3);
+        let expected = "error: engine: the model needs more; --context-tokens 7 would fit";
+        assert_eq!(failure.to_string(), expected);
+    }
 
     #[test]
     fn a_device_that_fails_the_probe_is_named_with_the_way_out() {

@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use engine::gguf::{File, Value};
+use engine::{Config, Estimate, Mebibytes, Options};
 
 use super::{EXIT_CODES, Failure};
 use crate::model::Model;
@@ -41,12 +42,24 @@ impl InspectCommand {
         if self.tensors {
             writeln!(output, "\n{}", tensors(&file).trim_fmt())?;
         }
-        match engine::Config::from_gguf(&file) {
-            Ok(_) => writeln!(output, "\nruns: yes")?,
+        match runs(&file) {
+            Ok(memory) => writeln!(output, "\n{memory}\nruns: yes")?,
             Err(error) => writeln!(output, "\nruns: no, {error}")?,
         }
         Ok(0)
     }
+}
+
+/// What a device needs for the whole of the model's context, or why the engine does not run it.
+fn runs(file: &File) -> Result<String, engine::Error> {
+    let context_tokens = Config::from_gguf(file)?.context_length;
+    let options = Options { context_tokens, ..Options::default() };
+    let estimate = Estimate::new(file, &options, true)?;
+    Ok(format!(
+        "memory of a GPU for {context_tokens} positions, ubatch {}: {}: {estimate}",
+        options.ubatch,
+        Mebibytes(estimate.total_bytes())
+    ))
 }
 
 fn plain() -> Table {

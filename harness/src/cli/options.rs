@@ -113,6 +113,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
 
+    /// Read every weight back from the device after loading and compare it with the file
+    #[arg(long)]
+    pub verify_weights: bool,
+
     /// Leave guard zones and poison away, for measurements; bounds are asserted all the same
     #[arg(long)]
     pub unchecked: bool,

@@ -29,6 +29,7 @@ pub(super) struct Setup {
     pub(super) threads: usize,
     pub(super) unchecked: bool,
     pub(super) time_limit_seconds: usize,
+    pub(super) verify_weights: bool,
 }
 
 impl Setup {
@@ -43,6 +44,7 @@ impl Setup {
             threads,
             unchecked: options.unchecked,
             time_limit_seconds: options.time_limit,
+            verify_weights: options.verify_weights,
         }
     }
 
@@ -121,7 +123,10 @@ fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
     let (options, file) = (setup.engine(), Arc::clone(file));
     let (setup, path) = (setup.clone(), path.to_path_buf());
     Box::new(move || {
-        let side = EngineSide::load(&file, &options)?;
+        let mut side = EngineSide::load(&file, &options)?;
+        if setup.verify_weights {
+            side.verify(&file)?;
+        }
         Ok(Box::new(side.traced_by(launches::tracer(setup, path))))
     })
 }

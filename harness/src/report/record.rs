@@ -241,6 +241,7 @@ pub struct VerdictFile<'a> {
     worst_ratio: Option<&'a crate::event::WorstRatio>,
     canary: Option<crate::compare::canary::Canary>,
     copies: Option<crate::sides::Copies>,
+    weights_verified: Option<&'a crate::sides::Verified>,
     duration: &'a crate::event::Duration,
 }
 
@@ -270,6 +271,7 @@ impl<'a> VerdictFile<'a> {
             worst_ratio: outcome.worst_ratio.as_ref(),
             canary: outcome.canary,
             copies: outcome.copies,
+            weights_verified: outcome.weights_verified.as_ref(),
             duration: &outcome.duration,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use engine::Mebibytes;
 use indicatif::ProgressBar;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -10,6 +11,7 @@ use crate::compare::Verdict;
 use crate::compare::familiar::Familiar;
 use crate::event::{Chunking, Display, Event, Outcome, SideStep, Start, Step, Stopped, Token};
 use crate::number::{Hash, Number};
+use crate::sides::Verified;
 
 /// Width of a column with a token in it.
 const TOKEN_COLUMNS: usize = 16;
@@ -203,10 +205,22 @@ fn end(outcome: &Outcome, steps_max: usize, quiet: bool) -> String {
         if let Some(copies) = outcome.copies {
             text += &fact("copies", &format!("{} of {} checked", copies.checked, copies.total));
         }
+        if let Some(weights) = &outcome.weights_verified {
+            text += &fact("weights", &weights_line(weights));
+        }
         return text;
     }
     text += &format!("{word}: {}\n", record::message(outcome));
     text
+}
+
+fn weights_line(weights: &Verified) -> String {
+    format!(
+        "verified on the device: {} tensors, {}, BLAKE3 {}",
+        weights.tensors,
+        Mebibytes(weights.bytes),
+        &weights.hash[..16]
+    )
 }
 
 fn worst_line(worst: &crate::event::WorstRatio) -> String {

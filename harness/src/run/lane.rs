@@ -15,7 +15,7 @@ use crate::compare::triangle::Rows;
 use crate::number::Hash;
 use crate::sides::{
     Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values,
-    Watcher,
+    Verified, Watcher,
 };
 
 /// How many taps wait between a side and the comparison: enough to keep both busy, few enough
@@ -83,7 +83,7 @@ enum Message {
 /// A side that has been loaded and waits for tokens.
 pub struct Lane {
     name: &'static str,
-    identity: SideIdentity,
+    about: About,
     requests: Option<Sender<Request>>,
     messages: Receiver<Message>,
     buffer: VecDeque<Record>,
@@ -95,10 +95,13 @@ pub struct Lane {
 /// How often a side that says nothing is asked whether its device hangs.
 const HANG_INTERVAL: Duration = Duration::from_millis(200);
 
+/// What a side says of itself once, when it has been loaded.
+type About = (SideIdentity, Option<Verified>);
+
 /// A lane whose side is still loading.
 pub struct Loading {
     lane: Lane,
-    loaded: Receiver<Result<(SideIdentity, Option<Hang>), SideError>>,
+    loaded: Receiver<Result<(About, Option<Hang>), SideError>>,
 }
 
 impl Loading {
@@ -112,7 +115,8 @@ impl Loading {
                 Ok(side) => side,
                 Err(error) => return drop(announce.send(Err(error))),
             };
-            if announce.send(Ok((side.identity(), side.hang()))).is_ok() {
+            let about = (side.identity(), side.verified());
+            if announce.send(Ok((about, side.hang()))).is_ok() {
                 serve(name, side, &inbox, &outbox);
             }
         };
@@ -127,7 +131,7 @@ impl Loading {
         };
         let lane = Lane {
             name,
-            identity,
+            about: (identity, None),
             requests: Some(requests),
             messages,
             buffer: VecDeque::new(),
@@ -141,7 +145,7 @@ impl Loading {
     /// Waits until the side is there.
     pub fn wait(mut self) -> Result<Lane, SideError> {
         let loaded = self.loaded.recv().unwrap_or_else(|_| Err(gone(self.lane.name)));
-        (self.lane.identity, self.lane.hang) = loaded?;
+        (self.lane.about, self.lane.hang) = loaded?;
         Ok(self.lane)
     }
 }
@@ -154,7 +158,12 @@ impl Lane {
 
     /// Who the side is.
     pub fn identity(&self) -> &SideIdentity {
-        &self.identity
+        &self.about.0
+    }
+
+    /// The weights that the side read back from its device, if it was asked to.
+    pub fn verified(&self) -> Option<&Verified> {
+        self.about.1.as_ref()
     }
 
     /// Begins to run tokens after those already there.

@@ -201,7 +201,10 @@ impl<'a, 'p> Runner<'a, 'p> {
 
     fn fail(&mut self, error: &SideError) {
         self.stopped = Stopped::Failed;
-        self.device_failed |= matches!(error, SideError::Device { .. } | SideError::Refused { .. });
+        self.device_failed |= matches!(
+            error,
+            SideError::Device { .. } | SideError::Memory { .. } | SideError::Refused { .. }
+        );
         self.note(Verdict::Inconclusive(Reason::SideFailed { message: error.to_string() }));
     }
 
@@ -230,6 +233,7 @@ impl<'a, 'p> Runner<'a, 'p> {
             worst_ratio: self.worst_ratio,
             canary,
             copies: self.last.as_ref().and_then(|last| last.engine.copies),
+            weights_verified: self.lanes.engine.verified().cloned(),
             duration: self.duration,
         }
     }

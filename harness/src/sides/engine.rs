@@ -6,7 +6,7 @@ use engine::{Engine, ErrorKind, Observer, Options};
 
 use super::{
     Copies, Hang, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values,
-    Watcher, chain,
+    Verified, Watcher, chain,
 };
 
 /// The word for this side in errors and files.
@@ -19,6 +19,7 @@ pub struct EngineSide {
     /// The tokens of each call since the sequence was empty.
     calls: Vec<Vec<u32>>,
     tracer: Option<Tracer>,
+    verified: Option<Verified>,
 }
 
 /// Runs calls again in another process, launch by launch, after this one has lost its device, and
@@ -30,7 +31,7 @@ impl EngineSide {
     pub fn load(file: &engine::gguf::File, options: &Options) -> Result<Self, SideError> {
         let engine = Engine::load(file, options).map_err(|error| failure(&error, false))?;
         let (time_limit, calls) = (options.time_limit, Vec::new());
-        Ok(Self { engine, time_limit, calls, tracer: None })
+        Ok(Self { engine, time_limit, calls, tracer: None, verified: None })
     }
 
     /// With somebody who finds the launch behind a device that is lost.
@@ -56,6 +57,22 @@ impl EngineSide {
         SideError::Device { side, message }
     }
 
+    /// Reads every weight back from the device and compares it with the file that was loaded.
+    pub fn verify(&mut self, file: &engine::gguf::File) -> Result<(), SideError> {
+        self.verified = None;
+        let found = self.engine.verify_weights(file).map_err(|error| failure(&error, false))?;
+        let engine::VerifiedWeights { tensors, bytes, hash } = found;
+        self.verified = Some(Verified { tensors, bytes, hash });
+        Ok(())
+    }
+
+    /// A fault to be found: one bit of a weight on the device, as failing memory would.
+    #[doc(hidden)]
+    pub fn flip_weight_bit(&self, tensor: &str, byte: u64, bit: u32) -> Result<(), SideError> {
+        let flipped = self.engine.flip_weight_bit(tensor, byte, bit);
+        flipped.map_err(|error| failure(&error, false))
+    }
+
     /// Appends `tokens` and brings back digests instead of rows.
     pub fn step(&mut self, tokens: &[u32], level: TapLevel) -> Result<engine::Step, SideError> {
         self.engine.step(tokens, tap_level(level)).map_err(|error| failure(&error, true))
@@ -66,6 +83,7 @@ fn failure(error: &engine::Error, stepping: bool) -> SideError {
     let message = chain(error);
     match error.kind() {
         ErrorKind::Device => SideError::Device { side: NAME, message },
+        ErrorKind::Memory => SideError::Memory { side: NAME, message },
         ErrorKind::Refused => SideError::Refused { side: NAME, message },
         ErrorKind::Input if stepping => SideError::Step { side: NAME, message },
         ErrorKind::Input => SideError::Input { side: NAME, message },
@@ -121,6 +139,10 @@ impl Side for EngineSide {
                 format!("{kernel}{at} did not finish within {seconds} s")
             })
         }))
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.verified.clone()
     }
 }
 

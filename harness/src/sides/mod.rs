@@ -167,6 +167,17 @@ pub struct Copies {
     pub total: u64,
 }
 
+/// The weights that a side's device holds, read back and equal to the file's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Tensors.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// BLAKE3 over names and hashes of all of them.
+    pub hash: String,
+}
+
 /// Why a side did not load or did not step.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SideError {
@@ -184,6 +195,14 @@ pub enum SideError {
         /// Which side.
         side: &'static str,
         /// What it said, with the remedy.
+        message: String,
+    },
+    /// The device has too little memory.
+    #[error("{side}: {message}")]
+    Memory {
+        /// Which side.
+        side: &'static str,
+        /// What is needed, what is free, what to lower.
         message: String,
     },
     /// The device is there, and its arithmetic is not the contract's.
@@ -228,6 +247,10 @@ pub trait Side {
     fn copies(&self) -> Option<Copies>;
     /// Says what has been in flight for too long, on a side whose device can hang.
     fn hang(&self) -> Option<Hang> {
+        None
+    }
+    /// The weights, on a side that was asked to read them back when it was loaded.
+    fn verified(&self) -> Option<Verified> {
         None
     }
 }

@@ -1,6 +1,8 @@
 //! A side with one planted fault: proof that every comparison can fail.
 
-use super::{Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher};
+use super::{
+    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Verified, Watcher,
+};
 
 /// What is done to the rows of one tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,10 @@ impl<S: Side> Side for Sabotaged<S> {
 
     fn copies(&self) -> Option<Copies> {
         self.inner.copies()
+    }
+
+    fn verified(&self) -> Option<Verified> {
+        self.inner.verified()
     }
 }
 

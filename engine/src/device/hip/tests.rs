@@ -5,6 +5,7 @@
 mod code;
 mod faults;
 mod late;
+mod loading;
 mod mock;
 
 use super::*;
@@ -35,6 +36,8 @@ fn scenario() {
         "step" => step(),
         "counts" => counts(),
         "faults" => faults::play_on(),
+        "load" => loading::load(),
+        "loads" => loading::loads(),
         _ => unreachable!("{scenario}"),
     }
 }
@@ -115,7 +118,8 @@ const REFUSALS: [(&[(&str, &str)], &str); 12] = [
     ),
     (
         &[("LOCKSTEP_MOCK_FAIL", "hipMalloc:2:2")],
-        "allocation of 5376 bytes for probe first inputs failed; lower --context-tokens or",
+        "allocation of 5376 bytes for probe first inputs failed: 206158429440 bytes are free; end \
+         what else uses the device",
     ),
     (
         &[("LOCKSTEP_MOCK_FAIL", "hipModuleLaunchKernel:1:719")],
@@ -311,10 +315,13 @@ fn graphs_replay_and_marks_measure() {
     assert_eq!(told, "copy of x refused: launches are being captured; copy before or after");
 }
 
+fn tiny() -> File {
+    File::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny.gguf")).unwrap()
+}
+
 /// Whole passes over a model: prompt in two passes, then single tokens.
 fn model() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny.gguf");
-    let file = File::open(&path).unwrap();
+    let file = tiny();
     let steps = |device, host_build| {
         let options = Options {
             device,

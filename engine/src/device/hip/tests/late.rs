@@ -91,7 +91,7 @@ fn a_launch_that_never_ends_is_given_up() {
     };
     assert_eq!(told[0], "position 4");
     assert_eq!(told[1], "lost: true");
-    assert_eq!(told[2], "the device did not finish within 0.3 s (step 1, decode)");
+    assert_eq!(told[2], "the device did not finish within 0.3 s");
 }
 
 /// What the runtime counted, beside what the gate counted.
