@@ -3,10 +3,12 @@
 mod cache;
 mod config;
 mod engine;
+mod finite;
 mod layer;
 mod readout;
 mod rotary;
 mod step;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod tuned;

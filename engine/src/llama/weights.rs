@@ -1,9 +1,9 @@
 //! The tensors of a llama file on the device, shapes compared with the metadata one by one.
 
 use super::config::{Config, ConfigError};
+use super::finite;
 use crate::device::{Buffer, Device};
 use crate::gguf::{File, TensorType};
-use std::collections::BTreeSet;
 
 /// A matrix `[outputs][width]` in the file's own blocks.
 #[derive(Debug)]
@@ -51,13 +51,13 @@ impl Weights {
         config: &Config,
         device: &Device,
     ) -> Result<Self, crate::Error> {
-        let mut loader = Loader { file, device, taken: BTreeSet::new() };
+        let loader = Loader { file, device };
         let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;
         let (query, kv) = (heads * head_size, kv_heads * head_size);
         let token_embd = loader.matrix("token_embd.weight", vocabulary, hidden)?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            let mut matrix = |stem: &str, outputs: usize, width: usize| {
+            let matrix = |stem: &str, outputs: usize, width: usize| {
                 loader.matrix(&format!("blk.{layer}.{stem}.weight"), outputs, width)
             };
             let attn_q = matrix("attn_q", query, hidden)?;
@@ -67,8 +67,8 @@ impl Weights {
             let ffn_gate = matrix("ffn_gate", feed_forward, hidden)?;
             let ffn_up = matrix("ffn_up", feed_forward, hidden)?;
             let ffn_down = matrix("ffn_down", hidden, feed_forward)?;
-            let attn_norm = loader.norm(&format!("blk.{layer}.attn_norm.weight"), hidden)?;
-            let ffn_norm = loader.norm(&format!("blk.{layer}.ffn_norm.weight"), hidden)?;
+            let attn_norm = loader.norm(&format!("blk.{layer}.attn_norm.weight"))?;
+            let ffn_norm = loader.norm(&format!("blk.{layer}.ffn_norm.weight"))?;
             layers.push(LayerWeights {
                 attn_norm,
                 attn_q,
@@ -81,7 +81,7 @@ impl Weights {
                 ffn_down,
             });
         }
-        let output_norm = loader.norm("output_norm.weight", hidden)?;
+        let output_norm = loader.norm("output_norm.weight")?;
         let output = if config.tied {
             None
         } else {
@@ -89,63 +89,50 @@ impl Weights {
         };
         let rope_factors = match file.find_tensor("rope_freqs.weight") {
             None => None,
-            Some(_) => Some(loader.floats("rope_freqs.weight", config.rope_dimensions / 2)?),
+            Some(_) => Some(loader.rope_factors()?),
         };
-        loader.refuse_rest()?;
         Ok(Self { token_embd, layers, output_norm, output, rope_factors })
     }
 }
 
-/// Takes tensors out of a file and remembers which.
+/// Takes tensors out of a file whose table was compared with the configuration.
 struct Loader<'a> {
     file: &'a File,
     device: &'a Device,
-    taken: BTreeSet<String>,
 }
 
 impl Loader<'_> {
-    fn matrix(&mut self, name: &str, outputs: usize, width: usize) -> Result<Matrix, crate::Error> {
+    fn matrix(&self, name: &str, outputs: usize, width: usize) -> Result<Matrix, crate::Error> {
         let tensor = self.file.tensor(name)?;
-        expect_shape(name, &tensor.dimensions, &[width as u64, outputs as u64])?;
-        self.taken.insert(name.to_owned());
+        let bytes = self.file.bytes(tensor);
+        finite::check(name, tensor.kind, bytes)?;
         Ok(Matrix {
-            buffer: self.device.upload(name, self.file.bytes(tensor))?,
+            buffer: self.device.upload(name, bytes)?,
             kind: tensor.kind,
             outputs: u32::try_from(outputs).expect("sizes were compared with 2^24"),
             width: u32::try_from(width).expect("sizes were compared with 2^24"),
         })
     }
 
-    fn floats(&mut self, name: &str, count: usize) -> Result<Vec<f32>, crate::Error> {
+    fn floats(&self, name: &str) -> Result<Vec<f32>, crate::Error> {
         let tensor = self.file.tensor(name)?;
-        expect_shape(name, &tensor.dimensions, &[count as u64])?;
-        if tensor.kind != TensorType::F32 {
-            let (tensor, actual) = (name.to_owned(), tensor.kind.name());
-            return Err(ConfigError::TensorType { tensor, actual }.into());
-        }
-        self.taken.insert(name.to_owned());
-        let bytes = self.file.bytes(tensor).chunks_exact(4);
-        Ok(bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let bytes = self.file.bytes(tensor);
+        finite::check(name, tensor.kind, bytes)?;
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Ok(values.collect())
     }
 
-    fn norm(&mut self, name: &str, count: usize) -> Result<Buffer, crate::Error> {
-        let values = self.floats(name, count)?;
+    fn norm(&self, name: &str) -> Result<Buffer, crate::Error> {
+        let values = self.floats(name)?;
         Ok(self.device.upload(name, &values)?)
     }
 
-    fn refuse_rest(&self) -> Result<(), ConfigError> {
-        let rest = self.file.tensors().iter().find(|tensor| !self.taken.contains(&tensor.name));
-        rest.map_or(Ok(()), |tensor| Err(ConfigError::Unexpected { tensor: tensor.name.clone() }))
+    /// Divisors of the frequencies: 0 would make them infinite, and a rotation of infinity NaN.
+    fn rope_factors(&self) -> Result<Vec<f32>, crate::Error> {
+        let factors = self.floats("rope_freqs.weight")?;
+        match factors.iter().position(|factor| *factor <= 0.0) {
+            None => Ok(factors),
+            Some(index) => Err(ConfigError::RopeFactor { index, value: factors[index] }.into()),
+        }
     }
-}
-
-fn expect_shape(tensor: &str, actual: &[u64], expected: &[u64]) -> Result<(), ConfigError> {
-    if actual == expected {
-        return Ok(());
-    }
-    Err(ConfigError::Shape {
-        tensor: tensor.to_owned(),
-        actual: actual.to_vec(),
-        expected: expected.to_vec(),
-    })
 }
