@@ -9,6 +9,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LINE_COLUMNS_MAX: usize = 100;
 const FILE_BYTES_MAX: u64 = 2_000_000;
 
+/// What a build or a run leaves behind belongs to whoever ran it.
+const LEFT_BEHIND: [&str; 7] =
+    ["target", "out", ".git", "fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/coverage"];
+
 /// The only places that may say `unsafe`.
 const UNSAFE: [&str; 2] = ["engine/src/device/", "engine/src/gguf/mapped.rs"];
 
@@ -22,8 +26,7 @@ fn files() -> Vec<String> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-            // What a run leaves behind belongs to whoever ran it.
-            if matches!(name.as_str(), "target" | "out" | ".git") {
+            if LEFT_BEHIND.contains(&name.as_str()) {
                 continue;
             }
             if path.is_dir() { walk(root, &path, found) } else { found.push(name) }
@@ -184,6 +187,23 @@ fn engine_and_reference_share_no_code() {
         }
     }
     none(findings);
+}
+
+/// candle's reader is not for files that nobody has looked at.
+#[test]
+fn nothing_reaches_candle_that_was_not_accepted() {
+    let mut seen = 0;
+    for (name, text) in sources().into_iter().filter(|(name, _)| name.starts_with("harness/src/")) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for reader in ["Reference::load(", "Content::read("] {
+            if let Some(at) = code.find(reader) {
+                seen += 1;
+                let before = code[..at].contains("accepted(path)");
+                assert!(before, "{name}: `{reader}…)` before the strict reader: sides/accepted.rs");
+            }
+        }
+    }
+    assert!(seen >= 2, "the search itself finds {seen} readers only");
 }
 
 #[test]
