@@ -1,9 +1,9 @@
 // What the environment makes go wrong in the imaginary runtime.
 //
 // LOCKSTEP_MOCK_FAIL=CALL:N:CODE gives CODE at the Nth CALL; _DEVICES, _WAVE, _CAPABILITY and
-// _MEMORY set what the runtime says of its GPUs; _DEAF makes waits do nothing. _FAULT=KERNEL:N makes the Nth
-// (or every, *) launch of a kernel end with an illegal address, after which, as on a GPU, no call
-// succeeds if _STICKY is set; _HANG=KERNEL makes launches of a kernel go on for ever.
+// _MEMORY set what the runtime says of its GPUs; _DEAF makes waits do nothing. _FAULT=KERNEL:N
+// makes the Nth (or every, *) launch of a kernel end with an illegal address, after which, as on a
+// GPU, no call succeeds if _STICKY is set; _HANG=KERNEL makes launches of a kernel go on for ever.
 #pragma once
 #include <cstdlib>
 #include <map>

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::gguf::{self, File};
+use engine::gguf::{self, File, Shown};
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -35,13 +35,16 @@ pub enum TokensError {
     #[error(transparent)]
     Metadata(#[from] gguf::Error),
     /// Another kind of tokeniser than byte-level BPE.
-    #[error("tokeniser `{model}` is not supported: only `gpt2` (byte-level BPE) is")]
+    #[error("tokeniser `{}` is not supported: only `gpt2` (byte-level BPE) is", Shown(model))]
     Model {
         /// `tokenizer.ggml.model`.
         model: String,
     },
     /// A way of cutting text that is not known here.
-    #[error("pre-tokeniser `{pre}` is not supported: smollm, gpt-2, default and llama-bpe are")]
+    #[error(
+        "pre-tokeniser `{}` is not supported: smollm, gpt-2, default and llama-bpe are",
+        Shown(pre)
+    )]
     Pre {
         /// `tokenizer.ggml.pre`.
         pre: String,
@@ -55,7 +58,7 @@ pub enum TokensError {
         types: usize,
     },
     /// A merge without two halves.
-    #[error("merge {index}, `{merge}`, is not two pieces with a space between")]
+    #[error("merge {index}, `{}`, is not two pieces with a space between", Shown(merge))]
     Merge {
         /// Its place in `tokenizer.ggml.merges`.
         index: usize,
@@ -73,7 +76,7 @@ pub enum TokensError {
         tokens: usize,
     },
     /// The tokeniser's library refuses what the file says.
-    #[error("the vocabulary and its merges do not fit together: {message}")]
+    #[error("the vocabulary and its merges do not fit together: {}", Shown(message))]
     Build {
         /// Its words.
         message: String,

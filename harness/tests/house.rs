@@ -1,8 +1,12 @@
 //! The rules of the house that a compiler does not know; each failure says where and what to do.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
+#[path = "support/tree.rs"]
+mod tree;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use tree::{ends, files, read, root, sources};
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -11,43 +15,6 @@ const FILE_BYTES_MAX: u64 = 2_000_000;
 
 /// The only places that may say `unsafe`.
 const UNSAFE: [&str; 2] = ["engine/src/device/", "engine/src/gguf/mapped.rs"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-/// Files below the root, with slashes, without what is built or hidden.
-fn files() -> Vec<String> {
-    fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-            // What a run leaves behind belongs to whoever ran it.
-            if matches!(name.as_str(), "target" | "out" | ".git") {
-                continue;
-            }
-            if path.is_dir() { walk(root, &path, found) } else { found.push(name) }
-        }
-    }
-    let mut found = Vec::new();
-    walk(&root(), &root(), &mut found);
-    found.sort();
-    assert!(found.len() > 100, "the walk found {} files only", found.len());
-    found
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn ends(name: &str, endings: &[&str]) -> bool {
-    endings.iter().any(|ending| name.ends_with(ending))
-}
-
-fn sources() -> Vec<(String, String)> {
-    let sources = files().into_iter().filter(|name| ends(name, &[".rs", ".hip", ".h", ".cpp"]));
-    sources.map(|name| (read(&name), name)).map(|(text, name)| (name, text)).collect()
-}
 
 /// Fails with every finding at once.
 fn none(findings: Vec<String>) {
@@ -213,6 +180,23 @@ fn engine_and_reference_share_no_code() {
         }
     }
     none(findings);
+}
+
+/// candle's reader is not for files that nobody has looked at.
+#[test]
+fn nothing_reaches_candle_that_was_not_accepted() {
+    let mut seen = 0;
+    for (name, text) in sources().into_iter().filter(|(name, _)| name.starts_with("harness/src/")) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for reader in ["Reference::load(", "Content::read("] {
+            if let Some(at) = code.find(reader) {
+                seen += 1;
+                let before = code[..at].contains("accepted(path)");
+                assert!(before, "{name}: `{reader}…)` before the strict reader: sides/accepted.rs");
+            }
+        }
+    }
+    assert!(seen >= 2, "the search itself finds {seen} readers only");
 }
 
 #[test]

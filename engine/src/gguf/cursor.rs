@@ -61,10 +61,25 @@ impl<'a> Cursor<'a> {
         Err(Error::Count { field: field.to_owned(), count, remaining, most })
     }
 
-    pub(super) fn string(&mut self, field: &str) -> Result<String, Error> {
-        let length = self.count(1, field)?;
+    /// A string that names something, of at most `most` bytes.
+    pub(super) fn name(&mut self, what: &'static str, most: u64) -> Result<String, Error> {
         let offset = self.offset();
-        let bytes = self.take(length, field)?;
+        let name = self.string(what)?;
+        let length = name.len() as u64;
+        if (1..=most).contains(&length) {
+            return Ok(name);
+        }
+        Err(Error::NameLength { what, offset, length, most })
+    }
+
+    pub(super) fn string(&mut self, field: &str) -> Result<String, Error> {
+        let count = self.u64(field)?;
+        let (offset, remaining) = (self.offset(), self.remaining());
+        if count > remaining {
+            let field = format!("the length of {field}");
+            return Err(Error::Count { field, count, remaining, most: remaining });
+        }
+        let bytes = self.take(count, field)?;
         let text = std::str::from_utf8(bytes);
         let text = text.map_err(|_| Error::Utf8 { field: field.to_owned(), offset })?;
         Ok(text.to_owned())

@@ -1,5 +1,6 @@
 //! One variant for each defect of a file.
 
+use super::Shown;
 use std::path::PathBuf;
 
 /// Why a file is not a GGUF this reader accepts.
@@ -23,6 +24,15 @@ pub enum Error {
     #[error("GGUF version {version} is not supported: 2 and 3 are, little endian")]
     Version {
         /// The file's version.
+        version: u32,
+    },
+    /// A file written for machines of the other byte order.
+    #[error(
+        "GGUF version {version} is {} in the other byte order: convert the model to little endian",
+        version.swap_bytes()
+    )]
+    ByteOrder {
+        /// The version as this machine reads it.
         version: u32,
     },
     /// The file ends inside a field.
@@ -57,8 +67,30 @@ pub enum Error {
         /// Where its bytes start.
         offset: u64,
     },
+    /// A key or a tensor name that is empty or longer than the format allows.
+    #[error("{what} at byte {offset} has {length} bytes: 1 to {most} are allowed")]
+    NameLength {
+        /// What was being read.
+        what: &'static str,
+        /// Where its length stands.
+        offset: u64,
+        /// Its length.
+        length: u64,
+        /// The longest that is allowed.
+        most: u64,
+    },
+    /// An array longer than any vocabulary.
+    #[error("metadata `{}` has {count} elements: at most {most} are read", Shown(key))]
+    ArrayLength {
+        /// The key.
+        key: String,
+        /// Its elements.
+        count: u64,
+        /// The most that are read.
+        most: u64,
+    },
     /// An unknown metadata type.
-    #[error("metadata `{key}` has the unknown type {id}")]
+    #[error("metadata `{}` has the unknown type {id}", Shown(key))]
     ValueType {
         /// The key.
         key: String,
@@ -66,7 +98,7 @@ pub enum Error {
         id: u32,
     },
     /// A boolean that is neither 0 nor 1.
-    #[error("metadata `{key}` is a boolean of value {value}: 0 and 1 are allowed")]
+    #[error("metadata `{}` is a boolean of value {value}: 0 and 1 are allowed", Shown(key))]
     Bool {
         /// The key.
         key: String,
@@ -74,13 +106,13 @@ pub enum Error {
         value: u8,
     },
     /// An array of arrays.
-    #[error("metadata `{key}` is an array of arrays, which no model file needs")]
+    #[error("metadata `{}` is an array of arrays, which no model file needs", Shown(key))]
     NestedArray {
         /// The key.
         key: String,
     },
     /// A key twice.
-    #[error("metadata `{key}` stands twice in the file")]
+    #[error("metadata `{}` stands twice in the file", Shown(key))]
     DuplicateKey {
         /// The key.
         key: String,
@@ -92,13 +124,13 @@ pub enum Error {
         alignment: u64,
     },
     /// A tensor name twice.
-    #[error("tensor `{tensor}` stands twice in the file")]
+    #[error("tensor `{}` stands twice in the file", Shown(tensor))]
     DuplicateTensor {
         /// The name.
         tensor: String,
     },
     /// Too few or too many dimensions.
-    #[error("tensor `{tensor}` has {count} dimensions: 1 to 4 are allowed")]
+    #[error("tensor `{}` has {count} dimensions: 1 to 4 are allowed", Shown(tensor))]
     Dimensions {
         /// The tensor.
         tensor: String,
@@ -106,7 +138,7 @@ pub enum Error {
         count: u32,
     },
     /// A dimension of 0.
-    #[error("tensor `{tensor}` has a dimension of 0: {dimensions:?}")]
+    #[error("tensor `{}` has a dimension of 0: {dimensions:?}", Shown(tensor))]
     ZeroDimension {
         /// The tensor.
         tensor: String,
@@ -114,7 +146,7 @@ pub enum Error {
         dimensions: Vec<u64>,
     },
     /// More values than 64 bits count.
-    #[error("tensor `{tensor}` of {dimensions:?} has more bytes than 64 bits count")]
+    #[error("tensor `{}` of {dimensions:?} has more bytes than 64 bits count", Shown(tensor))]
     SizeOverflow {
         /// The tensor.
         tensor: String,
@@ -122,7 +154,7 @@ pub enum Error {
         dimensions: Vec<u64>,
     },
     /// A type this engine does not compute.
-    #[error("tensor `{tensor}` has type {id} ({name}), which is not supported")]
+    #[error("tensor `{}` has type {id} ({name}), which is not supported", Shown(tensor))]
     TensorType {
         /// The tensor.
         tensor: String,
@@ -132,7 +164,10 @@ pub enum Error {
         name: &'static str,
     },
     /// A row that is no whole number of blocks.
-    #[error("tensor `{tensor}` has rows of {width} values, {kind} needs a multiple of {block}")]
+    #[error(
+        "tensor `{}` has rows of {width} values, {kind} needs a multiple of {block}",
+        Shown(tensor)
+    )]
     Block {
         /// The tensor.
         tensor: String,
@@ -144,7 +179,10 @@ pub enum Error {
         block: u64,
     },
     /// An offset that is not where the tensor before it ends, rounded up to the alignment.
-    #[error("tensor `{tensor}` is at offset {offset}, the tensors before it end at {expected}")]
+    #[error(
+        "tensor `{}` is at offset {offset}, the tensors before it end at {expected}",
+        Shown(tensor)
+    )]
     Offset {
         /// The tensor.
         tensor: String,
@@ -155,7 +193,8 @@ pub enum Error {
     },
     /// Data beyond the end of the file.
     #[error(
-        "tensor `{tensor}` needs {needed} bytes at offset {offset}, but the file ends at {end}"
+        "tensor `{}` needs {needed} bytes at offset {offset}, but the file ends at {end}",
+        Shown(tensor)
     )]
     TensorBytes {
         /// The tensor.
@@ -176,13 +215,13 @@ pub enum Error {
         end: u64,
     },
     /// A key that is needed and absent.
-    #[error("metadata `{key}` is missing")]
+    #[error("metadata `{}` is missing", Shown(key))]
     MissingKey {
         /// The key.
         key: String,
     },
     /// A key of another type.
-    #[error("metadata `{key}` is {actual}, {expected} is needed")]
+    #[error("metadata `{}` is {actual}, {expected} is needed", Shown(key))]
     KeyType {
         /// The key.
         key: String,
@@ -192,7 +231,7 @@ pub enum Error {
         actual: &'static str,
     },
     /// A tensor that is needed and absent.
-    #[error("tensor `{tensor}` is missing")]
+    #[error("tensor `{}` is missing", Shown(tensor))]
     MissingTensor {
         /// The name.
         tensor: String,

@@ -7,12 +7,14 @@ mod cursor;
 mod error;
 mod mapped;
 mod parse;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod types;
 mod value;
 
 pub use error::Error;
+pub use shown::Shown;
 pub use types::TensorType;
 pub use value::Value;
 

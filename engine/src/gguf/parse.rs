@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use super::types::foreign_name;
 use super::value::{ARRAY_ID, STRING_ID, scalar_type};
-use super::{Error, TensorInfo, TensorType, Value};
+use super::{Error, Shown, TensorInfo, TensorType, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a file says before its data.
@@ -18,6 +18,12 @@ pub(super) struct Header {
 const ENTRY_BYTES_SMALLEST: u64 = 8 + 4 + 1;
 const TENSOR_BYTES_SMALLEST: u64 = 8 + 4 + 8 + 4 + 8;
 const ALIGNMENT_DEFAULT: u64 = 32;
+/// The longest names that the format allows.
+const KEY_BYTES_MOST: u64 = 65535;
+const TENSOR_NAME_BYTES_MOST: u64 = 64;
+/// Four times the largest vocabulary known: whoever reads the file after this reader keeps each
+/// element as a value of its own.
+const ELEMENTS_MOST: u64 = 1 << 20;
 
 /// Parses everything before the data and compares the data with the file's size.
 pub(super) fn parse(bytes: &[u8]) -> Result<Header, Error> {
@@ -28,6 +34,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Error> {
     }
     cursor.take(4, "magic")?;
     let version = cursor.u32("version")?;
+    if (1..=3).contains(&version.swap_bytes()) {
+        return Err(Error::ByteOrder { version });
+    }
     if !(2..=3).contains(&version) {
         return Err(Error::Version { version });
     }
@@ -48,7 +57,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, Error> {
 fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Value>, Error> {
     let mut metadata = BTreeMap::new();
     for _ in 0..count {
-        let key = cursor.string("metadata key")?;
+        let key = cursor.name("metadata key", KEY_BYTES_MOST)?;
         let id = cursor.u32("metadata type")?;
         let value = value(cursor, &key, id)?;
         if metadata.contains_key(&key) {
@@ -60,7 +69,7 @@ fn metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String, Valu
 }
 
 fn value(cursor: &mut Cursor<'_>, key: &str, id: u32) -> Result<Value, Error> {
-    let field = || format!("metadata `{key}`");
+    let field = || format!("metadata `{}`", Shown(key));
     Ok(match id {
         0 => Value::U8(u8::from_le_bytes(cursor.array(&field())?)),
         1 => Value::I8(i8::from_le_bytes(cursor.array(&field())?)),
@@ -69,12 +78,7 @@ fn value(cursor: &mut Cursor<'_>, key: &str, id: u32) -> Result<Value, Error> {
         4 => Value::U32(u32::from_le_bytes(cursor.array(&field())?)),
         5 => Value::I32(i32::from_le_bytes(cursor.array(&field())?)),
         6 => Value::F32(f32::from_le_bytes(cursor.array(&field())?)),
-        7 => match u8::from_le_bytes(cursor.array(&field())?) {
-            value @ (0 | 1) => Value::Bool(value == 1),
-            value => {
-                return Err(Error::Bool { key: key.to_owned(), value });
-            }
-        },
+        7 => Value::Bool(boolean(key, u8::from_le_bytes(cursor.array(&field())?))?),
         STRING_ID => Value::Str(cursor.string(&field())?),
         ARRAY_ID => array(cursor, key)?,
         10 => Value::U64(u64::from_le_bytes(cursor.array(&field())?)),
@@ -86,8 +90,16 @@ fn value(cursor: &mut Cursor<'_>, key: &str, id: u32) -> Result<Value, Error> {
     })
 }
 
+fn boolean(key: &str, value: u8) -> Result<bool, Error> {
+    match value {
+        0 | 1 => Ok(value == 1),
+        _ => Err(Error::Bool { key: key.to_owned(), value }),
+    }
+}
+
 fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, Error> {
-    let field = format!("metadata `{key}`");
+    let field = format!("metadata `{}`", Shown(key));
+    let length = format!("the length of {field}");
     let id = cursor.u32(&field)?;
     if id == ARRAY_ID {
         return Err(Error::NestedArray { key: key.to_owned() });
@@ -95,7 +107,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, Error> {
     if id == STRING_ID {
         // A string of no bytes still has its length. The vector grows as strings are read, so
         // that a large count over empty strings allocates no more than the file's own size.
-        let count = cursor.count(8, &field)?;
+        let count = elements(cursor.count(8, &length)?, key)?;
         let strings: Result<Vec<String>, Error> =
             (0..count).map(|_| cursor.string(&field)).collect();
         return Ok(Value::Strings(strings?));
@@ -103,14 +115,25 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Result<Value, Error> {
     let Some((element, size)) = scalar_type(id) else {
         return Err(Error::ValueType { key: key.to_owned(), id });
     };
-    let count = cursor.count(size, &field)?;
+    let count = elements(cursor.count(size, &length)?, key)?;
     let bytes = cursor.take(count * size, &field)?;
     let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
     Ok(match element {
         "int32" => Value::I32s(words().map(i32::from_le_bytes).collect()),
         "float32" => Value::F32s(words().map(f32::from_le_bytes).collect()),
+        "bool" => {
+            bytes.iter().try_for_each(|value| boolean(key, *value).map(drop))?;
+            Value::Array { element, count }
+        }
         _ => Value::Array { element, count },
     })
+}
+
+fn elements(count: u64, key: &str) -> Result<u64, Error> {
+    if count <= ELEMENTS_MOST {
+        return Ok(count);
+    }
+    Err(Error::ArrayLength { key: key.to_owned(), count, most: ELEMENTS_MOST })
 }
 
 fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, Error> {
@@ -144,8 +167,8 @@ fn tensors(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<TensorInfo>, Error
 }
 
 fn tensor(cursor: &mut Cursor<'_>) -> Result<TensorInfo, Error> {
-    let name = cursor.string("tensor name")?;
-    let field = format!("tensor `{name}`");
+    let name = cursor.name("tensor name", TENSOR_NAME_BYTES_MOST)?;
+    let field = format!("tensor `{}`", Shown(&name));
     let count = cursor.u32(&field)?;
     if !(1..=4).contains(&count) {
         return Err(Error::Dimensions { tensor: name, count });

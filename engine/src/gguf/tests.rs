@@ -113,7 +113,11 @@ fn header_defects_are_named() {
         refused(|b| b.magic = *b"GGML"),
         "not a GGUF file: it starts with [47, 47, 4d, 4c], not `GGUF`"
     );
-    for version in [0, 1, 4, 3_u32.swap_bytes()] {
+    assert_eq!(
+        refused(|b| b.version = 3_u32.swap_bytes()),
+        "GGUF version 50331648 is 3 in the other byte order: convert the model to little endian"
+    );
+    for version in [0, 1, 4] {
         assert_eq!(
             refused(|b| b.version = version),
             format!("GGUF version {version} is not supported: 2 and 3 are, little endian")
@@ -151,12 +155,17 @@ fn metadata_defects_are_named() {
     );
     for (element, count) in [(8, 1_u64 << 31), (6, 1 << 32), (0, 1 << 63), (12, u64::MAX)] {
         let error = refused(|b| b.entries[2].2 = array(element, count, &[]));
-        let start = format!("metadata `tokenizer.ggml.tokens` is {count}, but the ");
+        let start = format!("the length of metadata `tokenizer.ggml.tokens` is {count}, but the ");
         assert!(error.starts_with(&start), "{error}");
     }
     for length in [1 << 31, 1 << 32, 1 << 63, u64::MAX] {
         let error = refused(|b| b.entries[0].2 = u64::to_le_bytes(length).to_vec());
-        let start = format!("metadata `general.architecture` is {length}, but the ");
+        let start = format!("the length of metadata `general.architecture` is {length}, but");
+        assert!(error.starts_with(&start), "{error}");
+    }
+    for length in [1 << 31, u64::MAX] {
+        let error = refused(|b| b.entries[2].2 = array(8, 1, &u64::to_le_bytes(length)));
+        let start = format!("the length of metadata `tokenizer.ggml.tokens` is {length}, but");
         assert!(error.starts_with(&start), "{error}");
     }
 }

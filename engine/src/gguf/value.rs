@@ -1,5 +1,8 @@
 //! Metadata values, by their type in the file.
 
+use super::Shown;
+use std::fmt::{self, Display};
+
 /// One metadata value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -62,6 +65,30 @@ impl Value {
             Self::I32s(_) => "array of int32",
             Self::F32s(_) => "array of float32",
             Self::Array { .. } => "array",
+        }
+    }
+}
+
+/// What a message can say of a value: never an array's elements.
+impl Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::U8(value) => value.fmt(f),
+            Self::I8(value) => value.fmt(f),
+            Self::U16(value) => value.fmt(f),
+            Self::I16(value) => value.fmt(f),
+            Self::U32(value) => value.fmt(f),
+            Self::I32(value) => value.fmt(f),
+            Self::F32(value) => value.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::Str(text) => write!(f, "`{}`", Shown(text)),
+            Self::U64(value) => value.fmt(f),
+            Self::I64(value) => value.fmt(f),
+            Self::F64(value) => value.fmt(f),
+            Self::Strings(values) => write!(f, "{} strings", values.len()),
+            Self::I32s(values) => write!(f, "{} int32", values.len()),
+            Self::F32s(values) => write!(f, "{} float32", values.len()),
+            Self::Array { element, count } => write!(f, "{count} {element}"),
         }
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod engine;
 mod estimate;
+mod finite;
 mod layer;
 mod readout;
 mod rotary;

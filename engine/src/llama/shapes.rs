@@ -73,6 +73,20 @@ impl<'a> Shapes<'a> {
     }
 }
 
+/// Token ids are u32 and sizes stay below this in kernels.
+const VOCABULARY_LIMIT: u64 = 1 << 24;
+
+/// Rows of the token table, whose width is the stream's.
+pub(super) fn vocabulary(file: &File, hidden: usize) -> Result<usize, crate::Error> {
+    let tensor = "token_embd.weight";
+    let dimensions = &file.tensor(tensor)?.dimensions;
+    match dimensions[..] {
+        [_, rows] if rows < VOCABULARY_LIMIT => Ok(rows as usize),
+        [_, rows] => Err(ConfigError::Vocabulary { rows }.into()),
+        _ => Err(ConfigError::Table { actual: dimensions.clone(), hidden }.into()),
+    }
+}
+
 /// All names in the order of their upload.
 fn roles<'a>(file: &File, config: &'a Config) -> impl Iterator<Item = (String, Role)> + 'a {
     let Config { hidden, heads, kv_heads, head_size, feed_forward, vocabulary, .. } = *config;

@@ -1,5 +1,7 @@
 //! The tensors of a llama file on the device, in the file's own bytes.
 
+use super::config::ConfigError;
+use super::finite;
 use super::shapes::Shapes;
 use super::verify::Sum;
 use crate::device::{Buffer, Device};
@@ -48,6 +50,22 @@ impl Weights {
         self.output.as_ref().unwrap_or(&self.token_embd)
     }
 
+    /// Every matrix that takes part in a product.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> + Clone {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [
+                &layer.attn_q,
+                &layer.attn_k,
+                &layer.attn_v,
+                &layer.attn_output,
+                &layer.ffn_gate,
+                &layer.ffn_up,
+                &layer.ffn_down,
+            ]
+        });
+        layers.chain(std::iter::once(self.output_matrix()))
+    }
+
     /// Uploads what was checked.
     pub(super) fn load(shapes: Shapes<'_>, device: &Device) -> Result<Self, crate::Error> {
         let loader = Loader { shapes, device };
@@ -70,10 +88,10 @@ impl Weights {
         }
         let output_norm = loader.norm("output_norm.weight")?;
         let output = if config.tied { None } else { Some(loader.matrix("output.weight")?) };
-        let rope_factors = shapes.file.find_tensor("rope_freqs.weight").map(|_| {
-            let bytes = loader.bytes("rope_freqs.weight").chunks_exact(4);
-            bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        });
+        let rope_factors = match shapes.file.find_tensor("rope_freqs.weight") {
+            None => None,
+            Some(_) => Some(loader.rope_factors()?),
+        };
         let mut weights =
             Self { token_embd, layers, output_norm, output, rope_factors, sums: Vec::new() };
         weights.sums = shapes.stored().map(|tensor| Sum::of(shapes.file, tensor)).collect();
@@ -88,8 +106,12 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn bytes(&self, name: &str) -> &[u8] {
-        self.shapes.file.bytes(self.shapes.checked(name))
+    /// The bytes of a tensor, in which every number is finite.
+    fn bytes(&self, name: &str) -> Result<&[u8], ConfigError> {
+        let tensor = self.shapes.checked(name);
+        let bytes = self.shapes.file.bytes(tensor);
+        finite::check(name, tensor.kind, bytes)?;
+        Ok(bytes)
     }
 
     fn matrix(&self, name: &str) -> Result<Matrix, crate::Error> {
@@ -98,7 +120,7 @@ impl Loader<'_> {
             u32::try_from(tensor.dimensions[dimension]).expect("sizes were compared with 2^24")
         };
         Ok(Matrix {
-            buffer: self.device.upload(name, self.bytes(name))?,
+            buffer: self.device.upload(name, self.bytes(name)?)?,
             kind: tensor.kind,
             outputs: size(1),
             width: size(0),
@@ -106,6 +128,17 @@ impl Loader<'_> {
     }
 
     fn norm(&self, name: &str) -> Result<Buffer, crate::Error> {
-        Ok(self.device.upload(name, self.bytes(name))?)
+        Ok(self.device.upload(name, self.bytes(name)?)?)
+    }
+
+    /// Divisors of the frequencies: 0 would make them infinite, and a rotation of infinity NaN.
+    fn rope_factors(&self) -> Result<Vec<f32>, crate::Error> {
+        let bytes = self.bytes("rope_freqs.weight")?.chunks_exact(4);
+        let factors: Vec<f32> =
+            bytes.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        match factors.iter().position(|factor| *factor <= 0.0) {
+            None => Ok(factors),
+            Some(index) => Err(ConfigError::RopeFactor { index, value: factors[index] }.into()),
+        }
     }
 }

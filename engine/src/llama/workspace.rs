@@ -382,21 +382,3 @@ impl Workspace {
         }
     }
 }
-
-impl Weights {
-    /// Every matrix that takes part in a product.
-    fn matrices(&self) -> impl Iterator<Item = &Matrix> + Clone {
-        let layers = self.layers.iter().flat_map(|layer| {
-            [
-                &layer.attn_q,
-                &layer.attn_k,
-                &layer.attn_v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ]
-        });
-        layers.chain(std::iter::once(self.output_matrix()))
-    }
-}

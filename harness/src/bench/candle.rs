@@ -7,6 +7,8 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::ModelWeights;
 
+use crate::sides::accepted::accepted;
+
 /// The model and how many positions it has seen.
 pub struct Candle {
     model: ModelWeights,
@@ -14,8 +16,9 @@ pub struct Candle {
 }
 
 impl Candle {
-    /// Loads a file that the engine's reader has accepted; candle's own is not for untrusted ones.
+    /// Loads a file, after the engine's reader has accepted it: candle's is not for untrusted ones.
     pub fn load(path: &Path) -> candle_core::Result<Self> {
+        accepted(path).map_err(candle_core::Error::wrap)?;
         let mut file = File::open(path)?;
         let content = Content::read(&mut file)?;
         let model = ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use engine::gguf::{File, Value};
+use engine::gguf::{File, Shown, Value};
 use engine::{Config, Estimate, Mebibytes, Options};
 
 use super::{EXIT_CODES, Failure};
@@ -71,29 +71,15 @@ fn plain() -> Table {
 fn metadata(file: &File) -> Table {
     let mut table = plain();
     for (key, value) in file.metadata() {
-        table.add_row([key.clone(), words(value)]);
+        table.add_row([Shown(key).to_string(), words(value)]);
     }
     table
 }
 
 fn words(value: &Value) -> String {
     match value {
-        Value::U8(value) => value.to_string(),
-        Value::I8(value) => value.to_string(),
-        Value::U16(value) => value.to_string(),
-        Value::I16(value) => value.to_string(),
-        Value::U32(value) => value.to_string(),
-        Value::I32(value) => value.to_string(),
-        Value::F32(value) => value.to_string(),
-        Value::Bool(value) => value.to_string(),
-        Value::U64(value) => value.to_string(),
-        Value::I64(value) => value.to_string(),
-        Value::F64(value) => value.to_string(),
         Value::Str(text) => short(text),
-        Value::Strings(values) => format!("{} strings", values.len()),
-        Value::I32s(values) => format!("{} int32", values.len()),
-        Value::F32s(values) => format!("{} float32", values.len()),
-        Value::Array { element, count } => format!("{count} {element}"),
+        other => other.to_string(),
     }
 }
 
@@ -130,7 +116,7 @@ fn tensors(file: &File) -> Table {
     for tensor in file.tensors() {
         let dimensions: Vec<String> = tensor.dimensions.iter().map(u64::to_string).collect();
         table.add_row([
-            tensor.name.clone(),
+            Shown(&tensor.name).to_string(),
             tensor.kind.name().to_owned(),
             dimensions.join(" x "),
             tensor.offset_bytes.to_string(),

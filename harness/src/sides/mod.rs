@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a side never sees the other, and hashes its rows with its own code.
 
+pub mod accepted;
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod imaginary;

@@ -5,7 +5,8 @@ use std::path::Path;
 use reference::{Mode, Observer, Options, Reference};
 
 use super::{
-    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher, chain,
+    Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
+    accepted::accepted, chain,
 };
 
 /// The adapter.
@@ -15,9 +16,10 @@ pub struct ReferenceSide {
 }
 
 impl ReferenceSide {
-    /// Loads a file.
+    /// Loads a file, after the strict reader has accepted it.
     pub fn load(path: &Path, options: &Options) -> Result<Self, SideError> {
         let side = options.mode.name();
+        accepted(path).map_err(|error| SideError::Input { side, message: chain(&error) })?;
         let reference = Reference::load(path, options)
             .map_err(|error| SideError::Input { side, message: chain(&error) })?;
         Ok(Self { reference, mode: options.mode })
