@@ -18,3 +18,4 @@ pub mod report;
 pub mod run;
 pub mod sides;
 pub mod tokens;
+pub mod trace;
