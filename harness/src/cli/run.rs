@@ -106,7 +106,8 @@ fn check(options: &RunOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
+/// The ids of the prompt that was asked for.
+pub(super) fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
     if let Some(ids) = &options.tokens {
         return Ok(model.ids(Prompt::Ids(ids))?);
     }
@@ -121,7 +122,11 @@ fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
 }
 
 /// How many positions the cache gets. Everything the run may need is there before it begins.
-fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, Failure> {
+pub(super) fn context(
+    options: &RunOptions,
+    model: &Model,
+    prompt: usize,
+) -> Result<usize, Failure> {
     let most = model.context_tokens;
     let needed = prompt.saturating_add(options.max_tokens);
     let context = options.context_tokens.unwrap_or_else(|| needed.min(most));
@@ -196,7 +201,7 @@ fn displays(
 }
 
 /// The first Ctrl-C lets the step end and the files be written; the second ends the process.
-fn watch_interrupts() -> Arc<AtomicBool> {
+pub(super) fn watch_interrupts() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let watch = move || {

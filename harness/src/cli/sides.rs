@@ -106,12 +106,14 @@ pub(super) fn load(
     }
 }
 
-fn engine_loader(setup: &Setup, file: &Arc<File>) -> Loader {
+/// Loads the engine in its thread.
+pub(super) fn engine_loader(setup: &Setup, file: &Arc<File>) -> Loader {
     let (options, file) = (setup.engine(), Arc::clone(file));
     Box::new(move || Ok(Box::new(EngineSide::load(&file, &options)?)))
 }
 
-fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {
+/// Loads the reference in its thread.
+pub(super) fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {
     let (options, path): (_, PathBuf) = (setup.reference(mode), path.to_path_buf());
     Box::new(move || Ok(Box::new(ReferenceSide::load(&path, &options)?)))
 }

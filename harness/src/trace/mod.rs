@@ -7,6 +7,7 @@ mod error;
 mod fields;
 pub mod json;
 mod parse;
+pub mod record;
 #[cfg(test)]
 mod tests;
 mod write;
