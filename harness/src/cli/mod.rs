@@ -2,6 +2,7 @@
 
 mod bench;
 mod devices;
+mod diff;
 mod failure;
 mod fetch;
 mod fixture;
@@ -23,6 +24,7 @@ Exit codes: 0 agrees, 1 diverges, 2 bad input, 3 device, 4 nothing compared or i
 /// What to try first, for somebody who asked for nothing.
 const FIRST_STEPS: &str = "\
 lockstep runs an engine and a reference on the same tokens, step by step,
+and names the first bit in which they differ.
 
 Try first:
   lockstep run                              the embedded model, a few seconds
@@ -30,6 +32,7 @@ Try first:
   lockstep run --model smollm2-135m-instruct --prompt \"Hi\" --max-tokens 16
   lockstep --help                           everything else";
 
+/// Runs an engine and a reference on the same tokens and names the first bit that differs.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
@@ -46,6 +49,7 @@ enum Command {
     Devices(devices::DevicesCommand),
     Bench(bench::BenchCommand),
     Trace(trace::TraceCommand),
+    Diff(diff::DiffCommand),
 }
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
@@ -59,6 +63,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Devices(command)) => command.execute(),
         Some(Command::Bench(command)) => command.execute(),
         Some(Command::Trace(command)) => command.execute(),
+        Some(Command::Diff(command)) => command.execute(),
     }
 }
 

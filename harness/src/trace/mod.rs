@@ -3,6 +3,7 @@
 //! A file of JSON lines: the header, then a line for each row and each landscape, then the end.
 //! Numbers round-trip, NaN and infinities are strings, hashes are hexadecimal.
 
+pub mod diff;
 mod error;
 mod fields;
 pub mod json;
