@@ -6,6 +6,7 @@ mod diff;
 mod failure;
 mod fetch;
 mod fixture;
+mod import;
 mod inspect;
 mod options;
 mod run;
@@ -50,6 +51,7 @@ enum Command {
     Bench(bench::BenchCommand),
     Trace(trace::TraceCommand),
     Diff(diff::DiffCommand),
+    Import(import::ImportCommand),
 }
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
@@ -64,6 +66,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Bench(command)) => command.execute(),
         Some(Command::Trace(command)) => command.execute(),
         Some(Command::Diff(command)) => command.execute(),
+        Some(Command::Import(command)) => command.execute(),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod diff;
 mod error;
 mod fields;
+pub mod greta;
 pub mod json;
 mod parse;
 pub mod record;
