@@ -33,7 +33,7 @@ enum From {
     Greta(GretaCommand),
 }
 
-/// GRETA CORE's: readout, prefill_decode, landscape, stages, metrics
+/// GRETA CORE's: readouts, landscapes, stages and metrics
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 struct GretaCommand {

@@ -1,7 +1,5 @@
 //! `lockstep trace`: one side alone, every row in a line, for another machine to compare with.
 
-#![expect(clippy::doc_markdown, reason = "these comments are the help on a terminal")]
-
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -11,6 +11,9 @@ use crate::landscape;
 use crate::run::lane::Lane;
 use crate::sides::{Row, SideError, TapLevel};
 
+/// The taps that a readout brings as well.
+const READOUT: [&str; 2] = ["final_norm", "logits"];
+
 /// What one side runs.
 pub struct Recording {
     /// The prompt.
@@ -105,15 +108,23 @@ impl Recording {
             recorded.rows_count += 1;
             writer.row(&self.record(step, record))
         };
+        let mut read_out = Vec::new();
         while let Some(record) = lane.next_record() {
             write(&record)?;
+            if READOUT.contains(&record.key.tap.as_ref()) {
+                read_out.push(record);
+            }
         }
         let reading = match lane.finish() {
             Ok(reading) => reading,
             Err(error) => return Ok(Err(error)),
         };
-        write(&reading.hidden())?;
-        write(&reading.logits())?;
+        for record in [reading.hidden(), reading.logits()] {
+            // Said once where tap and readout are one row, and twice where they are not.
+            if !read_out.iter().any(|tapped| same(tapped, &record)) {
+                write(&record)?;
+            }
+        }
         let top = landscape::Landscape::of(&reading.readout.logits);
         let choice = top.choice();
         writer.landscape(&Landscape {
@@ -154,6 +165,17 @@ impl Recording {
             },
         }
     }
+}
+
+/// Whether two records are one: the key, and every bit.
+fn same(one: &sequence::Record, two: &sequence::Record) -> bool {
+    let bits = |row: &Row| -> Vec<u64> {
+        match row {
+            Row::F32(values) => values.iter().map(|value| u64::from(value.to_bits())).collect(),
+            Row::F64(values) => values.iter().map(|value| value.to_bits()).collect(),
+        }
+    };
+    one.key == two.key && one.hash == two.hash && bits(&one.row) == bits(&two.row)
 }
 
 #[cfg(test)]

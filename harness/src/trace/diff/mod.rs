@@ -330,16 +330,16 @@ fn verdict(
     if duplicates > 0 {
         return DiffVerdict::Inconclusive(Doubt::Duplicates { count: duplicates });
     }
+    if diff.pairs_by_statistics > 0 || diff.pairs_incomparable > 0 {
+        let pairs_count = diff.pairs_by_statistics + diff.pairs_incomparable;
+        return DiffVerdict::Inconclusive(Doubt::StatisticsOnly { pairs_count });
+    }
     for (which, trace) in [(Which::A, one), (Which::B, two)] {
         if matches!(trace.ending, Ending::Early { .. }) {
             let missing_count = count(Unpaired::BehindEarlyEnd);
             let which = which.word();
             return DiffVerdict::Inconclusive(Doubt::EndedEarly { which, missing_count });
         }
-    }
-    if diff.pairs_by_statistics > 0 || diff.pairs_incomparable > 0 {
-        let pairs_count = diff.pairs_by_statistics + diff.pairs_incomparable;
-        return DiffVerdict::Inconclusive(Doubt::StatisticsOnly { pairs_count });
     }
     DiffVerdict::Agrees
 }

@@ -119,7 +119,21 @@ struct Index<'a> {
     by_key: BTreeMap<Key, Vec<usize>>,
     by_spot: BTreeMap<Spot, usize>,
     taps: BTreeSet<(Option<usize>, String)>,
-    positions: BTreeSet<usize>,
+    /// The step and the last stage of each position.
+    positions: BTreeMap<usize, (usize, Stage)>,
+    last_step: usize,
+}
+
+/// Where in the pass of one position a tap stands: its layer, then its place in the layer.
+type Stage = (usize, usize);
+
+fn stage(record: &Record) -> Stage {
+    let place = TAPS.iter().position(|(tap, _)| *tap == record.tap).unwrap_or(TAPS.len());
+    match (record.layer, record.tap.as_str()) {
+        (Some(layer), _) => (layer + 1, place),
+        (None, "embed") => (0, place),
+        (None, _) => (usize::MAX, place),
+    }
 }
 
 fn spot(record: &Record) -> Spot {
@@ -133,11 +147,14 @@ impl<'a> Index<'a> {
             by_key: BTreeMap::new(),
             by_spot: BTreeMap::new(),
             taps: BTreeSet::new(),
-            positions: BTreeSet::new(),
+            positions: BTreeMap::new(),
+            last_step: trace.records.iter().map(|record| record.step).max().unwrap_or(0),
         };
         for (place, record) in trace.records.iter().enumerate() {
             index.taps.insert((record.layer, record.tap.clone()));
-            index.positions.insert(record.position);
+            let here = (record.step, stage(record));
+            let reached = index.positions.entry(record.position).or_insert(here);
+            *reached = here.max(*reached);
             if let Some(key) = record.key() {
                 index.by_key.entry(key).or_default().push(place);
                 index.by_spot.entry(spot(record)).or_insert(place);
@@ -158,18 +175,23 @@ impl<'a> Index<'a> {
             // Nobody said what was watched: what never appears was not.
             (None, _) => {
                 self.taps.contains(&(record.layer, record.tap.clone()))
-                    && self.positions.contains(&record.position)
+                    && self.positions.contains_key(&record.position)
             }
         };
-        let last = self.positions.last().copied();
         if !watched {
             Unpaired::NotRecorded
-        } else if matches!(self.trace.ending, Ending::Early { .. })
-            && last.is_none_or(|last| record.position >= last)
-        {
+        } else if matches!(self.trace.ending, Ending::Early { .. }) && self.not_reached(record) {
             Unpaired::BehindEarlyEnd
         } else {
             Unpaired::Missing
+        }
+    }
+
+    /// Whether this trace ends before it comes to a record, however its prompt was cut.
+    fn not_reached(&self, record: &Record) -> bool {
+        match self.positions.get(&record.position) {
+            Some(&(step, reached)) => step == self.last_step && stage(record) > reached,
+            None => self.positions.last_key_value().is_none_or(|(&last, _)| record.position > last),
         }
     }
 }

@@ -20,13 +20,12 @@ impl fmt::Display for Report<'_> {
         }
         let diff = self.diff;
         writeln!(f, "evidence   {}", self.evidence())?;
-        let pairs = diff.pairs_by_bits + diff.pairs_by_statistics + diff.pairs_incomparable;
-        write!(f, "paired     {pairs} records: {} by bits", diff.pairs_by_bits)?;
-        write!(f, ", {} by statistics", diff.pairs_by_statistics)?;
+        let (bits, statistics) = (diff.pairs_by_bits, diff.pairs_by_statistics);
+        write!(f, "paired     {bits} by bits, {statistics} by statistics")?;
         if diff.pairs_incomparable > 0 {
-            write!(f, ", {} not at all (other elements covered)", diff.pairs_incomparable)?;
+            write!(f, ", {} not judged: other elements covered", diff.pairs_incomparable)?;
         }
-        writeln!(f, "; {} differ", diff.pairs_differing)?;
+        writeln!(f, "; {} of them differ", diff.pairs_differing)?;
         for count in &diff.unpaired {
             let (which, reason) = (count.which, count.reason.words());
             let (line, first) = (count.first_line, &count.first);

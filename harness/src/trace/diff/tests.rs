@@ -180,6 +180,12 @@ fn an_early_end_is_no_agreement() {
         two.ending = Ending::Early { cut_bytes: 0 };
     });
     assert_eq!(*doubt(&diff), Doubt::EndedEarly { which: "B", missing_count: 3 });
+    // Cut inside the prompt: later stages of positions that are there, and positions that are not.
+    let diff = after(|two| {
+        two.records.truncate(5);
+        two.ending = Ending::Early { cut_bytes: 9 };
+    });
+    assert_eq!(*doubt(&diff), Doubt::EndedEarly { which: "B", missing_count: 18 });
     // A hole before the end is no matter of the end.
     let diff = after(|two| {
         two.records.truncate(20);

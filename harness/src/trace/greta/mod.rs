@@ -1,4 +1,4 @@
-//! GRETA CORE's traces, brought into the form of this project, with the rules that each file breaks.
+//! GRETA CORE's traces in the form of this project, with the rules that each file breaks.
 //!
 //! Its instruments wrote five kinds of lines over sixty reports; what they share is that none says
 //! who computed what. The rules have the numbers that the project gives them.
@@ -68,9 +68,7 @@ impl GretaError {
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
-            Self::Line { .. } => {
-                "cut that line out, or get the file again: every other line has been read".into()
-            }
+            Self::Line { .. } => "cut that line out, or get the file again".into(),
             Self::UnknownLine { .. } => {
                 "readout, prefill_decode, landscape, stage traces and metrics with data are read"
                     .into()
