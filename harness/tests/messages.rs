@@ -39,7 +39,7 @@ fn says(name: &str, arguments: &[&str]) {
 fn help() {
     says("help", &["--help"]);
     for command in [
-        "run", "fetch", "inspect", "fixture", "devices", "bench", "trace", "diff",
+        "run", "fetch", "inspect", "fixture", "devices", "bench", "suite", "trace", "diff",
         "import",
     ] {
         says(&format!("help_{command}"), &[command, "--help"]);

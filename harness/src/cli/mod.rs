@@ -11,6 +11,7 @@ mod inspect;
 mod options;
 mod run;
 mod sides;
+mod suite;
 mod trace;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +50,7 @@ enum Command {
     Fixture(fixture::FixtureCommand),
     Devices(devices::DevicesCommand),
     Bench(bench::BenchCommand),
+    Suite(suite::SuiteCommand),
     Trace(trace::TraceCommand),
     Diff(diff::DiffCommand),
     Import(import::ImportCommand),
@@ -64,6 +66,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Fixture(command)) => command.execute(),
         Some(Command::Devices(command)) => command.execute(),
         Some(Command::Bench(command)) => command.execute(),
+        Some(Command::Suite(command)) => command.execute(),
         Some(Command::Trace(command)) => command.execute(),
         Some(Command::Diff(command)) => command.execute(),
         Some(Command::Import(command)) => command.execute(),
