@@ -1,5 +1,7 @@
 //! One pair of records: lengths, then NaN and infinities by count, then bits or figures.
 
+use std::collections::BTreeMap;
+
 use super::{Evidence, Finding, Parting, finding};
 use crate::compare::limits::{FIGURES, TOP1_GAP};
 use crate::compare::rows::{self, RowVerdict};
@@ -186,8 +188,9 @@ impl Figures {
     fn apart(&self, other: &Self, name: String, a: f64, b: f64) -> Option<Parting> {
         let limit =
             FIGURES * self.magnitude().max(other.magnitude()) + self.printed(a) + other.printed(b);
+        // The limit is finite: what is infinite or NaN on one side only is beyond it.
         let same = a == b || (a.is_nan() && b.is_nan());
-        if same || (a.is_finite() && b.is_finite() && (a - b).abs() <= limit) {
+        if same || (a - b).abs() <= limit {
             return None;
         }
         let [a, b, limit] = [a, b, limit].map(Number::F64);
@@ -213,11 +216,14 @@ fn sample(a: &Record, b: &Record, one: &Figures, two: &Figures) -> Option<Partin
 /// Tops that differ although the gap is too wide for that.
 pub(super) fn tops(one: &Trace, two: &Trace) -> Vec<((usize, usize), Finding)> {
     let place = |top: &Landscape| Some((top.token_id?, top.position?));
+    let mut twins: BTreeMap<(u32, usize), Vec<&Landscape>> = BTreeMap::new();
+    for b in &two.landscapes {
+        place(b).map(|place| twins.entry(place).or_default().push(b));
+    }
     let mut found = Vec::new();
     for a in &one.landscapes {
-        let twins: Vec<&Landscape> =
-            two.landscapes.iter().filter(|b| place(b) == place(a)).collect();
-        let (Some((token_id, position)), &[b]) = (place(a), &twins[..]) else { continue };
+        let Some((token_id, position)) = place(a) else { continue };
+        let Some(&[b]) = twins.get(&(token_id, position)).map(Vec::as_slice) else { continue };
         let (Some(top_a), Some(top_b)) = (a.top.first(), b.top.first()) else { continue };
         let (Some(gap_a), Some(gap_b)) = (a.gap, b.gap) else { continue };
         let magnitude = top_a.logit.to_f64().abs().max(top_b.logit.to_f64().abs());

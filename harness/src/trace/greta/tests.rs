@@ -41,6 +41,30 @@ fn two_runs_in_one_file_are_told_apart() {
     assert_eq!(second.trace.records[0].hash.unwrap().0, 16_785_816_201_846_341_193);
 }
 
+/// A run of one step, written again, is a second run all the same.
+#[test]
+fn one_step_twice_is_two_runs() {
+    let (name, bytes) = fixture("b3_10_p0_hi_prefill_decode");
+    let line = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap();
+    let import = import(&[(name, [line, line].concat())], &wish()).unwrap();
+    assert_eq!(import.files[0].runs_count, 2);
+    assert_eq!(finding(&import, Defect::SecondRun), Some((1, 2)));
+    assert_eq!(finding(&import, Defect::PlaceTwice), None);
+}
+
+/// Nobody knows what was run after a position that is missing.
+#[test]
+fn no_token_is_derived_over_a_gap() {
+    let (name, bytes) = fixture("b3_12_readout");
+    let text = String::from_utf8(bytes).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let jump = format!("{}\n{}\n", lines[0], lines[2].replace("\"step\":2", "\"step\":1"));
+    let import = import(&[(name, jump.into_bytes())], &wish()).unwrap();
+    assert_eq!((import.derived_count, import.unknown_count), (0, 6));
+    assert_eq!(finding(&import, Defect::PositionsMissing), Some((1, 2)));
+    assert_eq!(finding(&import, Defect::StepsMissing), None);
+}
+
 #[test]
 fn the_next_token_is_the_choice_before() {
     let import = of("b3_12_readout");
