@@ -12,8 +12,10 @@ use support::{lockstep, settings, transcript};
 /// Records a trace into a folder.
 fn record(folder: &Path, name: &str, arguments: &[&str]) -> PathBuf {
     let path = folder.join(name);
-    let options = ["trace", "--device", "host", "--out", path.to_str().unwrap()];
-    let output = lockstep(&[&options[..], arguments].concat());
+    let options = ["trace", "--out", path.to_str().unwrap()];
+    // The snapshots are of the host, whatever card there is.
+    let device: &[&str] = if arguments.contains(&"--side") { &[] } else { &["--device", "host"] };
+    let output = lockstep(&[&options[..], device, arguments].concat());
     assert_eq!(output.status.code(), Some(0), "{}", transcript(&output));
     path
 }
@@ -143,6 +145,8 @@ fn errors_of_traces() {
     say(&["trace", "--rows", "--side", "reference", "--reference", "wide"]);
     say(&["trace", "--follow", path, "--feed", "1"]);
     say(&["trace", "--feed", "1,9999"]);
+    say(&["trace", "--reference", "wide"]);
+    say(&["trace", "--side", "reference", "--device", "hip"]);
     shows("errors_traces", &all);
 }
 

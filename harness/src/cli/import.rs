@@ -16,9 +16,10 @@ Examples:
   lockstep import greta p0_prefill_decode.jsonl p0_landscape.jsonl --layers 32 --out greta.jsonl
   lockstep diff greta.jsonl cpu.jsonl
 
-Each rule that a file breaks is told, with the number of lines and the first of them. A file can
-hold several runs; --run says which is brought in. The exit code is 0 when every line was read,
-whatever it breaks.";
+Each rule that a file breaks is told, with the number of lines and the first of them; rules 4, 6
+and 7 leave no mark in a file. A file can hold several runs; --run says which is brought in. Where
+the files do not say a token, it is that of --tokens or the largest logit of the step before, for
+these runs were greedy. The exit code is 0 when every line was read, whatever it breaks.";
 
 /// Bring traces of other engines into the form of `lockstep trace`
 #[derive(Debug, Args)]

@@ -91,13 +91,13 @@ pub(super) struct TraceCommand {
     #[arg(long)]
     past_end: bool,
 
-    /// Where the engine runs: auto, host, hip, hip:N, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
+    /// Where the engine runs: auto, host, hip, hip:N, cuda or cuda:N [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
 
-    /// The arithmetic of the reference
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
-    reference: ReferenceChoice,
+    /// The arithmetic of the reference [default: exact]
+    #[arg(long, value_name = "MODE", value_enum)]
+    reference: Option<ReferenceChoice>,
 
     /// Fixed point of the activations in products with quantised weights
     #[arg(long, value_name = "TYPE", value_enum, default_value_t)]
@@ -127,6 +127,7 @@ pub(super) struct TraceCommand {
 impl TraceCommand {
     pub(super) fn execute(mut self) -> Result<u8, Failure> {
         let mode = self.mode();
+        self.check()?;
         if self.rows && mode == Some(reference::Mode::Wide) {
             return Err(Failure::input("--rows holds f32, and the rows of wide are f64")
                 .hint("leave --rows away: minimum, maximum and mean are recorded in f64"));
@@ -168,9 +169,24 @@ impl TraceCommand {
         self.tell(&header, &recorded)
     }
 
+    /// An option that would change nothing is refused: the trace would not be of what was asked.
+    fn check(&self) -> Result<(), Failure> {
+        let (option, side) = match self.side {
+            SideChoice::Engine if self.reference.is_some() => ("--reference", "engine"),
+            SideChoice::Reference if self.device.is_some() => ("--device", "reference"),
+            _ => return Ok(()),
+        };
+        Err(Failure::input(format!("{option} says nothing to --side {side}"))
+            .hint(format!("leave {option} away, or record the other side")))
+    }
+
+    fn device(&self) -> DeviceChoice {
+        self.device.unwrap_or(DeviceChoice::Auto)
+    }
+
     /// The mode of the reference, where it is the side.
     fn mode(&self) -> Option<reference::Mode> {
-        let mode = match self.reference {
+        let mode = match self.reference.unwrap_or_default() {
             ReferenceChoice::Exact => reference::Mode::Exact,
             ReferenceChoice::Stock => reference::Mode::Stock,
             ReferenceChoice::Wide => reference::Mode::Wide,
@@ -185,7 +201,7 @@ impl TraceCommand {
             prompt_file: self.prompt_file.clone(),
             tokens: self.tokens.clone(),
             max_tokens: self.max_tokens,
-            device: self.device,
+            device: self.device(),
             activations: self.activations,
             kv: self.kv,
             ubatch: self.ubatch,
@@ -222,7 +238,7 @@ impl TraceCommand {
             hash: if wide { HashKind::None } else { HashKind::Contract },
             tap: Some(self.tap),
             options: Some(TraceOptions {
-                device: self.device.to_string(),
+                device: self.device().to_string(),
                 ubatch: setup.ubatch,
                 context_tokens: setup.context_tokens,
                 threads: setup.threads,

@@ -47,6 +47,16 @@ pub struct Trace {
     pub ending: Ending,
 }
 
+impl Trace {
+    /// Whether rows may be missing at its end: it has none, or its run was stopped.
+    pub fn is_early(&self) -> bool {
+        matches!(
+            self.ending,
+            Ending::Early { .. } | Ending::Whole(Stopped::Interrupted | Stopped::Failed)
+        )
+    }
+}
+
 /// Whose rows these are, and what their numbers mean.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Header {

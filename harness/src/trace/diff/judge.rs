@@ -218,7 +218,9 @@ pub(super) fn tops(one: &Trace, two: &Trace) -> Vec<((usize, usize), Finding)> {
     let place = |top: &Landscape| Some((top.token_id?, top.position?));
     let mut twins: BTreeMap<(u32, usize), Vec<&Landscape>> = BTreeMap::new();
     for b in &two.landscapes {
-        place(b).map(|place| twins.entry(place).or_default().push(b));
+        if let Some(place) = place(b) {
+            twins.entry(place).or_default().push(b);
+        }
     }
     let mut found = Vec::new();
     for a in &one.landscapes {

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Ending, HashKind, Header, Trace};
+use super::{HashKind, Header, Trace};
 use crate::compare::{Element, Key};
 use crate::number::{Hash, Number};
 use judge::Judgement;
@@ -335,7 +335,7 @@ fn verdict(
         return DiffVerdict::Inconclusive(Doubt::StatisticsOnly { pairs_count });
     }
     for (which, trace) in [(Which::A, one), (Which::B, two)] {
-        if matches!(trace.ending, Ending::Early { .. }) {
+        if trace.is_early() {
             let missing_count = count(Unpaired::BehindEarlyEnd);
             let which = which.word();
             return DiffVerdict::Inconclusive(Doubt::EndedEarly { which, missing_count });

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Finding, Parting, finding};
 use crate::compare::Key;
 use crate::sides::TapLevel;
-use crate::trace::{Ending, Record, Trace};
+use crate::trace::{Record, Trace};
 
 /// The taps of CONTRACT.md section 12, with the level from which each is watched.
 const TAPS: [(&str, TapLevel); 18] = [
@@ -180,7 +180,7 @@ impl<'a> Index<'a> {
         };
         if !watched {
             Unpaired::NotRecorded
-        } else if matches!(self.trace.ending, Ending::Early { .. }) && self.not_reached(record) {
+        } else if self.trace.is_early() && self.not_reached(record) {
             Unpaired::BehindEarlyEnd
         } else {
             Unpaired::Missing

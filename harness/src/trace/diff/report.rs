@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Diff, DiffVerdict, Evidence, Finding, Parting};
+use crate::event::Stopped;
 use crate::trace::{Ending, Trace};
 
 /// A comparison, with the traces it is of.
@@ -53,6 +54,8 @@ fn facts(trace: &Trace) -> String {
         None => "model not said".to_owned(),
     };
     let end = match trace.ending {
+        Ending::Whole(Stopped::Interrupted) => ", interrupted".to_owned(),
+        Ending::Whole(Stopped::Failed) => ", its side failed".to_owned(),
         Ending::Whole(_) => String::new(),
         Ending::Early { cut_bytes: 0 } => ", ended early".to_owned(),
         Ending::Early { cut_bytes } => {

@@ -6,7 +6,7 @@ use crate::event::Stopped;
 use crate::landscape::Logit;
 use crate::sides::TapLevel;
 use crate::trace::tests::{header, record};
-use crate::trace::{Contract, Landscape, Record};
+use crate::trace::{Contract, Ending, Landscape, Record};
 
 fn row(salt: usize) -> Vec<f32> {
     (0..32).map(|index| ((index * 7 + salt * 13) % 64) as f32 / 8.0 - 3.0).collect()
@@ -186,6 +186,16 @@ fn an_early_end_is_no_agreement() {
         two.ending = Ending::Early { cut_bytes: 9 };
     });
     assert_eq!(*doubt(&diff), Doubt::EndedEarly { which: "B", missing_count: 18 });
+    // An end that says that the run was stopped is an early one too.
+    for stopped in [Stopped::Interrupted, Stopped::Failed] {
+        let diff = after(|two| {
+            two.records.truncate(20);
+            two.ending = Ending::Whole(stopped);
+        });
+        assert_eq!(*doubt(&diff), Doubt::EndedEarly { which: "B", missing_count: 3 });
+    }
+    let diff = after(|two| two.records.truncate(20));
+    assert_eq!(first(&diff).difference, Parting::Missing { only_in: "A" });
     // A hole before the end is no matter of the end.
     let diff = after(|two| {
         two.records.truncate(20);
