@@ -17,4 +17,6 @@ pub mod number;
 pub mod report;
 pub mod run;
 pub mod sides;
+pub mod suite;
 pub mod tokens;
+pub mod trace;

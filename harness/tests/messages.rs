@@ -38,9 +38,13 @@ fn says(name: &str, arguments: &[&str]) {
 #[test]
 fn help() {
     says("help", &["--help"]);
-    for command in ["run", "fetch", "inspect", "fixture", "devices", "bench"] {
+    for command in [
+        "run", "fetch", "inspect", "fixture", "devices", "bench", "suite", "trace", "diff",
+        "import",
+    ] {
         says(&format!("help_{command}"), &[command, "--help"]);
     }
+    says("help_import_greta", &["import", "greta", "--help"]);
     says("help_first_steps", &[]);
 }
 

@@ -39,6 +39,11 @@ impl Failure {
         Self { bare: true, ..Self::input(message) }
     }
 
+    /// What happened, without the way out.
+    pub fn first_line(&self) -> String {
+        self.message.lines().next().unwrap_or_default().to_owned()
+    }
+
     /// The way out.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

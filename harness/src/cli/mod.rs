@@ -2,14 +2,18 @@
 
 mod bench;
 mod devices;
+mod diff;
 mod failure;
 mod fetch;
 mod fixture;
+mod import;
 mod inspect;
 mod launches;
 mod options;
 mod run;
 mod sides;
+mod suite;
+mod trace;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +52,10 @@ enum Command {
     Devices(devices::DevicesCommand),
     Bench(bench::BenchCommand),
     Launches(launches::LaunchesCommand),
+    Suite(suite::SuiteCommand),
+    Trace(trace::TraceCommand),
+    Diff(diff::DiffCommand),
+    Import(import::ImportCommand),
 }
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
@@ -61,6 +69,10 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Devices(command)) => command.execute(),
         Some(Command::Bench(command)) => command.execute(),
         Some(Command::Launches(command)) => command.execute(),
+        Some(Command::Suite(command)) => command.execute(),
+        Some(Command::Trace(command)) => command.execute(),
+        Some(Command::Diff(command)) => command.execute(),
+        Some(Command::Import(command)) => command.execute(),
     }
 }
 

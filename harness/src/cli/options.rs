@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use engine::DeviceChoice;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,18 @@ pub struct RunOptions {
     /// Print the verdict only
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What a command line without options asks for.
+impl Default for RunOptions {
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Bare {
+            #[command(flatten)]
+            options: RunOptions,
+        }
+        Bare::parse_from(["lockstep"]).options
+    }
 }
 
 /// A count of at least one.

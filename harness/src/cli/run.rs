@@ -9,7 +9,7 @@ use clap::Args;
 use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions, word};
 use super::sides::{self, Setup};
 use super::{EXIT_CODES, Failure, Format};
-use crate::event::Display;
+use crate::event::{Display, Outcome};
 use crate::identity::{ModelIdentity, OptionsIdentity, RunIdentity};
 use crate::model::{Model, Prompt};
 use crate::report::files::{FilesDisplay, Folder};
@@ -19,6 +19,7 @@ use crate::report::progress::ProgressDisplay;
 use crate::report::terminal::TerminalDisplay;
 use crate::run::{self, Lanes, Plan};
 use crate::sides::TapLevel;
+use crate::suite::Drawn;
 
 /// The prompt of a run that was given none.
 const DEFAULT_PROMPT: &str = "The capital of France is";
@@ -44,33 +45,44 @@ pub(super) struct RunCommand {
 
 impl RunCommand {
     pub(super) fn execute(self) -> Result<u8, Failure> {
-        let options = self.options;
-        check(&options)?;
-        let model = Model::resolve(options.model.as_deref())?;
-        let prompt_ids = prompt(&options, &model)?;
-        let context_tokens = context(&options, &model, prompt_ids.len())?;
-        let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
-        let threads = options.threads.unwrap_or_else(all_threads);
-        let setup = Setup::new(&options, context_tokens, threads);
-        let mut lanes = sides::load(&setup, options.reference, &model.file, &model.path)?;
-        let identity = identity(&options, &setup, &model, &lanes)?;
-        let mut displays = displays(&options, folder)?;
-        let plan = Plan {
-            prompt_ids,
-            max_tokens: options.max_tokens,
-            drive: options.drive,
-            level: options.tap,
-            ubatch: options.ubatch,
-            end_ids: model.end_ids(),
-            prefill_decode: true,
-            past_end: options.past_end,
-            text: &|id| model.text(id),
-            decode: &|ids| model.decode(ids),
-        };
-        let interrupted = watch_interrupts();
-        let outcome = run::run(&plan, &mut lanes, identity, &interrupted, &mut displays)?;
-        Ok(outcome.exit_code())
+        let (options, interrupts) = (self.options, watch_interrupts);
+        Ok(outcome(&options, None, interrupts, displays)?.exit_code())
     }
+}
+
+/// One run from its options to its end: everything is checked before a side is loaded.
+pub(super) fn outcome(
+    options: &RunOptions,
+    drawn: Option<Drawn>,
+    interrupts: impl FnOnce() -> Arc<AtomicBool>,
+    displays: impl FnOnce(&RunOptions, Option<Folder>) -> Result<Vec<Box<dyn Display>>, Failure>,
+) -> Result<Outcome, Failure> {
+    check(options)?;
+    let model = Model::resolve(options.model.as_deref())?;
+    let prompt_ids = match drawn {
+        Some(drawn) => drawn.tokens(model.vocabulary),
+        None => prompt(options, &model)?,
+    };
+    let context_tokens = context(options, &model, prompt_ids.len())?;
+    let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
+    let threads = options.threads.unwrap_or_else(all_threads);
+    let setup = Setup::new(options, context_tokens, threads);
+    let mut lanes = sides::load(&setup, options.reference, &model.file, &model.path)?;
+    let identity = identity(options, &setup, &model, &lanes)?;
+    let mut displays = displays(options, folder)?;
+    let plan = Plan {
+        prompt_ids,
+        max_tokens: options.max_tokens,
+        drive: options.drive,
+        level: options.tap,
+        ubatch: options.ubatch,
+        end_ids: model.end_ids(),
+        prefill_decode: true,
+        past_end: options.past_end,
+        text: &|id| model.text(id),
+        decode: &|ids| model.decode(ids),
+    };
+    Ok(run::run(&plan, &mut lanes, identity, &interrupts(), &mut displays)?)
 }
 
 pub(super) fn all_threads() -> usize {
@@ -106,7 +118,8 @@ fn check(options: &RunOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
+/// The ids of the prompt that was asked for.
+pub(super) fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
     if let Some(ids) = &options.tokens {
         return Ok(model.ids(Prompt::Ids(ids))?);
     }
@@ -121,7 +134,11 @@ fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
 }
 
 /// How many positions the cache gets. Everything the run may need is there before it begins.
-fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, Failure> {
+pub(super) fn context(
+    options: &RunOptions,
+    model: &Model,
+    prompt: usize,
+) -> Result<usize, Failure> {
     let most = model.context_tokens;
     let needed = prompt.saturating_add(options.max_tokens);
     let context = options.context_tokens.unwrap_or_else(|| needed.min(most));
@@ -197,7 +214,7 @@ fn displays(
 }
 
 /// The first Ctrl-C lets the step end and the files be written; the second ends the process.
-fn watch_interrupts() -> Arc<AtomicBool> {
+pub(super) fn watch_interrupts() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let watch = move || {

@@ -119,7 +119,8 @@ pub(super) fn load(
     }
 }
 
-fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
+/// Loads the engine in its thread.
+pub(super) fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
     let (options, file) = (setup.engine(), Arc::clone(file));
     let (setup, path) = (setup.clone(), path.to_path_buf());
     Box::new(move || {
@@ -131,7 +132,8 @@ fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
     })
 }
 
-fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {
+/// Loads the reference in its thread.
+pub(super) fn reference_loader(setup: &Setup, mode: Mode, path: &Path) -> Loader {
     let (options, path): (_, PathBuf) = (setup.reference(mode), path.to_path_buf());
     Box::new(move || Ok(Box::new(ReferenceSide::load(&path, &options)?)))
 }

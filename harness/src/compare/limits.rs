@@ -37,3 +37,12 @@ pub const TRIANGLE: f64 = RULE_OF_THREE + 1.0;
 /// what the rule allows E (the factor above times the largest difference of S from W), not what
 /// E has, or the rule could not fail.
 pub const TOP1_GAP: f64 = 2.0;
+
+/// Two recorded traces of which one is not of the contract's arithmetic: a minimum, a maximum, a
+/// mean or an element may differ by this share of the largest magnitude in the two rows. No bound
+/// can be derived for arithmetic that nobody wrote down, so this is no tolerance: a figure within
+/// it proves nothing, and the verdict is never agreement. One beyond it is no matter of rounding:
+/// the coarsest arithmetic that is in use, products of 8-bit activations, moves a figure by 0.058
+/// of the magnitude at most where f64 is the other side (the embedded model, `i8` against `wide`,
+/// 1289 rows of all taps), and `i24` by 2.3e-6; the share is four times the former.
+pub const FIGURES: f64 = 0.25;

@@ -93,13 +93,18 @@ impl FilesDisplay {
     }
 
     fn verdict(&self, verdict: &VerdictFile<'_>) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder.path)?;
-        serde_json::to_writer_pretty(&mut file, verdict)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        let file = file.persist(self.folder.path.join(VERDICT)).map_err(|error| error.error)?;
-        readable(&file)
+        write_whole(&self.folder, VERDICT, verdict)
     }
+}
+
+/// Writes a file that is whole or absent, over one of the same name.
+pub fn write_whole(folder: &Folder, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(&folder.path)?;
+    serde_json::to_writer_pretty(&mut file, value)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    let file = file.persist(folder.path.join(name)).map_err(|error| error.error)?;
+    readable(&file)
 }
 
 /// Temporary files are private; a verdict is for everybody who may read the lines.

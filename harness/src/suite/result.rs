@@ -1,0 +1,136 @@
+//! What the cases of a suite say, and what they say together.
+
+use serde::Serialize;
+
+/// The answer of one case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Equal bits, or distances within their limits.
+    Agrees,
+    /// The sides part.
+    Diverges,
+    /// Nothing can be concluded.
+    Inconclusive,
+    /// The device is missing or failed.
+    Device,
+    /// The case itself cannot be run.
+    Input,
+    /// There was no time left.
+    NotRun,
+}
+
+impl Word {
+    /// From the exit code of a run; none for a case that was not begun.
+    pub fn of(code: Option<u8>) -> Self {
+        match code {
+            None => Self::NotRun,
+            Some(0) => Self::Agrees,
+            Some(1) => Self::Diverges,
+            Some(2) => Self::Input,
+            Some(3) => Self::Device,
+            Some(_) => Self::Inconclusive,
+        }
+    }
+
+    /// At the head of its line.
+    pub fn head(self) -> &'static str {
+        match self {
+            Self::Agrees => "AGREES",
+            Self::Diverges => "DIVERGES",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Device => "DEVICE",
+            Self::Input => "BAD INPUT",
+            Self::NotRun => "NOT RUN",
+        }
+    }
+}
+
+/// Why a case was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRun {
+    /// The time is spent.
+    Budget,
+    /// The user.
+    Interrupted,
+}
+
+impl NotRun {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Budget => "not run (budget)",
+            Self::Interrupted => "not run (interrupted)",
+        }
+    }
+}
+
+/// One case with its answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub verdict: Word,
+    /// The exit code that its run alone would have; none where it was not begun.
+    pub exit_code: Option<u8>,
+    /// How long it took, loading included.
+    pub duration_seconds: f64,
+    /// In one sentence.
+    pub message: String,
+}
+
+/// All cases: the whole of `suite.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SuiteResult {
+    /// The version of lockstep.
+    pub lockstep: &'static str,
+    /// The file, without its folder.
+    pub suite: String,
+    /// Whether every case has its answer: false while it is written on.
+    pub complete: bool,
+    /// The worst answer, as an exit code.
+    pub exit_code: u8,
+    /// How many were asked for.
+    pub cases_count: usize,
+    /// The cases that are done, and those that will not be run.
+    pub cases: Vec<CaseResult>,
+}
+
+impl SuiteResult {
+    /// How many cases have an answer.
+    pub fn count(&self, word: Word) -> usize {
+        self.cases.iter().filter(|case| case.verdict == word).count()
+    }
+
+    /// The last line: what was found, and what was not done.
+    pub fn summary(&self) -> String {
+        let run = self.cases.iter().filter(|case| case.exit_code.is_some()).count();
+        let mut words = format!("{run} of {} cases run: ", self.cases_count);
+        let counts: Vec<String> = [
+            (Word::Agrees, "agree"),
+            (Word::Diverges, "diverge"),
+            (Word::Inconclusive, "inconclusive"),
+            (Word::Device, "without their device"),
+            (Word::Input, "with bad input"),
+        ]
+        .into_iter()
+        .map(|(word, name)| (self.count(word), word, name))
+        // The first three always: their absence is news too.
+        .filter(|(count, word, _)| *count > 0 || *word <= Word::Inconclusive)
+        .map(|(count, _, name)| format!("{count} {name}"))
+        .collect();
+        words.push_str(&counts.join(", "));
+        let interrupted = self.cases.iter().any(|case| case.message == NotRun::Interrupted.words());
+        let why = if interrupted { NotRun::Interrupted } else { NotRun::Budget };
+        format!("{words}; {} {}", self.count(Word::NotRun), why.words())
+    }
+}
+
+/// The exit code of many: a divergence over doubt, doubt over a device, a device over bad input. A
+/// case that was not begun changes nothing, unless nothing else was run.
+pub fn worst(codes: &[Option<u8>]) -> u8 {
+    let begun = || codes.iter().copied().flatten();
+    let worst = [1, 4, 3, 2, 0].into_iter().find(|code| begun().any(|found| found == *code));
+    worst.unwrap_or(4)
+}

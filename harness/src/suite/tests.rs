@@ -1,0 +1,149 @@
+//! Suites that are right, and one defect after another.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cli::{ActivationsChoice, KvChoice, ReferenceChoice};
+use crate::sides::TapLevel;
+
+fn suite(text: &str) -> Suite {
+    parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn cases_take_what_they_do_not_say_from_the_defaults() {
+    let suite = suite(
+        "budget_minutes = 1.5\n\
+         [defaults]\nmax_tokens = 3\nkv = \"f16\"\nlengths = [5, 9]\nseed = 7\n\
+         [[case]]\nname = \"drawn\"\n\
+         [[case]]\nname = \"given\"\ntokens = [1, 2]\nkv = \"f32\"\ntap = \"op\"\n\
+         [[case]]\nname = \"said\"\nprompt = \"Hi\"\nactivations = \"i8\"\nreference = \"wide\"\n",
+    );
+    assert_eq!(suite.budget_minutes, Some(1.5));
+    let names: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["drawn-5", "drawn-9", "given", "said"]);
+    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9 }));
+    let given = &suite.cases[2];
+    assert_eq!((given.drawn, given.options.tokens.clone()), (None, Some(vec![1, 2])));
+    assert_eq!((given.options.kv, given.options.tap), (KvChoice::F32, TapLevel::Op));
+    assert_eq!(given.options.max_tokens, 3);
+    let said = &suite.cases[3].options;
+    assert_eq!((said.kv, said.activations), (KvChoice::F16, ActivationsChoice::I8));
+    assert_eq!(said.reference, ReferenceChoice::Wide);
+    assert_eq!(said.ubatch, 512);
+}
+
+#[test]
+fn drawn_tokens_are_those_of_the_seed() {
+    let tokens = |length| Drawn { seed: 3, length }.tokens(500);
+    assert_eq!(tokens(9)[..5], tokens(5));
+    assert!(tokens(999).iter().all(|id| *id < 500));
+    assert_ne!(tokens(9), Drawn { seed: 4, length: 9 }.tokens(500));
+    // The first output of splitmix64 from state 0, a published test vector.
+    let first = Drawn { seed: 0, length: 1 }.tokens(1 << 31);
+    assert_eq!(u64::from(first[0]), 0xe220_a839_7b1d_cdaf % (1 << 31));
+}
+
+#[test]
+fn every_defect_has_its_words_and_its_way_out() {
+    let case = "[[case]]\nname = \"a\"\n";
+    for (text, words, hint) in [
+        ("", "the suite has no case", "add a table [[case]] with a name"),
+        ("case = []", "the suite has no case", "[[case]]"),
+        ("a = ", "the suite is not TOML: line 1: ", "quick.toml is an example"),
+        ("\n\n[x\n", "the suite is not TOML: line 3: ", "quick.toml"),
+        (
+            "[[case]]\nname = \"a\"\nname = \"b\"",
+            "the suite is not TOML: line 3: duplicate key",
+            "",
+        ),
+        ("[case]\nname = \"a\"", "`case` in the suite is one table, tables [[case]] is due", ""),
+        ("case = [1]", "`case` in the suite is a list of other things", "tables [[case]]"),
+        ("defaults = 3\n[[case]]\nname = \"a\"", "`defaults` in the suite is no table", ""),
+        (
+            "budget = 3",
+            "the suite has a key `budget` that no suite has",
+            "did you mean `budget_minutes`?",
+        ),
+        ("[[case]]\nmodel = \"tiny\"", "case 1 has no name", "give it name"),
+        ("[[case]]\nname = 4", "`name` in case 1 is a whole number, a string is due", ""),
+        ("[[case]]\nname = \"../a\"", "case 1 is called `../a`", "a name is a folder too"),
+        ("[[case]]\nname = \"\"", "case 1 is called ``", "letters, digits"),
+        ("CASE[[case]]\nname = \"a\"", "two cases are called `a`", "rename"),
+        ("CASElengths = [2]\n[[case]]\nname = \"a-2\"", "two cases are called `a-2`", ""),
+        ("CASEkind = 1", "case `a` has a key `kind` that no suite has", "there are: name, model"),
+        ("CASEubtach = 1", "case `a` has a key `ubtach`", "did you mean `ubatch`?"),
+        ("CASEubatch = 0", "`ubatch` in case `a` is 0, a number from 1 to 16777216 is due", ""),
+        ("CASEubatch = -5", "`ubatch` in case `a` is -5", "a number from 1"),
+        ("CASEubatch = 2.0", "`ubatch` in case `a` is a number with a fraction", ""),
+        ("CASEthreads = 5000", "`threads` in case `a` is 5000, a number from 1 to 4096", ""),
+        ("CASElengths = []", "`lengths` in case `a` is empty", "a list of numbers"),
+        ("CASElengths = [1, \"2\"]", "`lengths` in case `a` is a string", ""),
+        ("CASElengths = 3", "`lengths` in case `a` is a whole number, a list", ""),
+        ("CASElengths = [3, 3]", "`lengths` in case `a` has 3 twice", "once"),
+        ("CASEtokens = [-1]", "`tokens` in case `a` is -1, token ids from 0 up", ""),
+        ("CASEtokens = [4294967296]", "`tokens` in case `a` is 4294967296", ""),
+        ("CASEtokens = [1]\nprompt = \"x\"", "has `prompt` and `tokens`", "leave `tokens` away"),
+        ("CASEseed = 1", "case `a` has a `seed` and no `lengths`", "lengths = [1, 33]"),
+        ("CASElengths = [1]\nseed = -1", "`seed` in case `a` is -1", "not negative"),
+        (
+            "CASEkv = \"f17\"",
+            "`kv` in case `a` is `f17`",
+            "did you mean `f16`? There are: f32, f16",
+        ),
+        ("CASEdevice = \"cude\"", "`device` in case `a` is `cude`", "did you mean `cuda`?"),
+        ("CASEpast_end = 1", "`past_end` in case `a` is a whole number, true or false is due", ""),
+        ("CASE[defaults]\ntapp = \"op\"", "the defaults has a key `tapp`", "did you mean `tap`?"),
+        ("budget_minutes = 0\nCASE", "`budget_minutes` in the suite is 0, more than 0 minutes", ""),
+        ("budget_minutes = nan\nCASE", "`budget_minutes` in the suite is NaN", ""),
+    ] {
+        let text = text.replace("CASE", case);
+        let error = parse(text.as_bytes()).err().unwrap_or_else(|| panic!("no error: {text}"));
+        let (said, way) = (error.to_string(), error.hint());
+        assert!(said.contains(words), "{text}\n{said}");
+        assert!(way.contains(hint) && !way.is_empty(), "{text}\n{way}");
+    }
+    assert_eq!(parse(b"a\xff").unwrap_err(), SuiteError::NotUtf8 { byte: 1 });
+    let lengths: Vec<String> = (1..=CASES_MAX + 1).map(|length| length.to_string()).collect();
+    let many = format!("{case}lengths = [{}]", lengths.join(","));
+    assert!(matches!(parse(many.as_bytes()), Err(SuiteError::TooManyCases { .. })));
+}
+
+#[test]
+fn the_worst_answer_wins() {
+    for (codes, expected) in [
+        (vec![Some(0), Some(0)], 0),
+        (vec![Some(0), Some(2)], 2),
+        (vec![Some(2), Some(3), Some(0)], 3),
+        (vec![Some(3), Some(4)], 4),
+        (vec![Some(4), Some(1), Some(3)], 1),
+        (vec![Some(0), None], 0),
+        (vec![None, None], 4),
+        (vec![], 4),
+    ] {
+        assert_eq!(worst(&codes), expected, "{codes:?}");
+    }
+}
+
+#[test]
+fn the_example_is_right() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/suites/quick.toml");
+    let suite = parse(&std::fs::read(path).unwrap()).unwrap();
+    assert!(suite.cases.len() >= 8, "{}", suite.cases.len());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic(at: prop::sample::Index, byte: u8) {
+        let text = "[defaults]\nlengths = [1]\n[[case]]\nname = \"a\"\nkv = \"f16\"\n";
+        let mut text = text.as_bytes().to_vec();
+        let index = at.index(text.len());
+        text[index] = byte;
+        let _ = parse(&text);
+    }
+}
