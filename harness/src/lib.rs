@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod cli;
 pub mod compare;
+pub mod diagnose;
 pub mod event;
 pub mod fetch;
 pub mod identity;
