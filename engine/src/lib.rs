@@ -4,6 +4,7 @@
 
 pub mod device;
 mod error;
+mod fault;
 pub mod gguf;
 mod hash;
 pub mod kernels;
@@ -12,9 +13,13 @@ mod options;
 mod taps;
 
 pub use error::{Error, ErrorKind};
+#[doc(hidden)]
+pub use fault::{Fault, FaultError};
 pub use hash::hash_row;
 pub use kernels::RowDigest;
-pub use llama::{Config, ConfigError, Engine, Identity, Rotary, RotaryTables, Step, TapDigest};
+pub use llama::{
+    Config, ConfigError, Engine, Identity, OperationInputs, Rotary, RotaryTables, Step, TapDigest,
+};
 #[doc(hidden)]
 pub use options::Unfit;
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};

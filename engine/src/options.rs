@@ -1,5 +1,6 @@
 //! What a caller chooses before loading: device, activation digits, cache type, sizes.
 
+use crate::fault::Fault;
 use std::fmt;
 use std::str::FromStr;
 
@@ -129,6 +130,9 @@ pub enum HostBuild {
     Waves32,
     /// The same with waves of 64 lanes.
     Waves64,
+    /// With one planted fault, by its number in engine/kernels/faults.toml; 0 is none. For tests.
+    #[doc(hidden)]
+    Faulty(u32),
     /// No engine: the probe alone, built or set so that it breaks the contract. For tests.
     #[doc(hidden)]
     Unfit(Unfit),
@@ -207,6 +211,7 @@ impl HostBuild {
             Self::Checked => "checked",
             Self::Waves32 => "waves32",
             Self::Waves64 => "waves64",
+            Self::Faulty(_) => "faulty",
             Self::Unfit(unfit) => unfit.name(),
         }
     }
@@ -229,6 +234,9 @@ pub struct Options {
     pub threads: usize,
     /// The host build to run, or the fastest this CPU can.
     pub host_build: Option<HostBuild>,
+    /// What is broken on purpose, so that it can be looked for.
+    #[doc(hidden)]
+    pub fault: Option<Fault>,
 }
 
 impl Default for Options {
@@ -241,6 +249,7 @@ impl Default for Options {
             ubatch: 512,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             host_build: None,
+            fault: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::error::DeviceError;
 use crate::options::{HostBuild, Unfit};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
-use registrations::registrations;
+use registrations::{choose_fault, lockstep_host_faulty, registrations};
 use std::alloc::Layout;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +87,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
             HostBuild::Baseline => true,
             HostBuild::Avx2
             | HostBuild::Checked
+            | HostBuild::Faulty(_)
             | HostBuild::Waves32
             | HostBuild::Waves64
             | HostBuild::Unfit(_) => avx2,
@@ -103,7 +104,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     {
         match build {
-            HostBuild::Baseline | HostBuild::Checked => true,
+            HostBuild::Baseline | HostBuild::Checked | HostBuild::Faulty(_) => true,
             HostBuild::Avx2 | HostBuild::Avx512 | HostBuild::Waves32 | HostBuild::Waves64 => false,
             HostBuild::Unfit(unfit) => Unfit::ALL.contains(&unfit),
         }
@@ -131,6 +132,7 @@ fn first_registration(build: HostBuild) -> *const Registration {
         #[cfg(target_arch = "x86_64")]
         HostBuild::Waves64 => lockstep_host_waves64,
         HostBuild::Checked => lockstep_host_checked,
+        HostBuild::Faulty(_) => lockstep_host_faulty,
         HostBuild::Unfit(unfit) => unfit_registration(unfit),
         _ => lockstep_host_baseline,
     };
@@ -340,6 +342,7 @@ impl HostBackend {
         let raised = AtomicBool::new(false);
         let run = |first: u64, last: u64| {
             let mut fault = Fault::default();
+            choose_fault(self.build);
             // SAFETY: the caller vouches for the arguments; ranges of blocks are disjoint, and
             // a kernel's blocks write disjoint outputs.
             unsafe {

@@ -10,9 +10,10 @@ use super::weights::Weights;
 use super::workspace::Workspace;
 use crate::device::{Buffer, Device};
 use crate::error::Error;
+use crate::fault::Fault;
 use crate::gguf::File;
 use crate::kernels::Kernels;
-use crate::options::{KvType, Options};
+use crate::options::{HostBuild, KvType, Options};
 use crate::taps::{Observer, Readout, TapLevel};
 
 /// What produced a result: no two sides of a comparison have the same.
@@ -42,6 +43,9 @@ pub struct Engine {
     pub(super) ubatch: usize,
     pub(super) position: usize,
     pub(super) singles: Singles,
+    /// Calls of `forward` since the sequence began.
+    pub(super) calls: usize,
+    pub(super) fault: Option<Fault>,
 }
 
 impl Engine {
@@ -60,9 +64,11 @@ impl Engine {
             }
             assert!(value < largest, "{what} {value} is far beyond any memory");
         }
-        let device = Device::open(options.device, options.host_build, options.threads.max(1))?;
+        let planted = options.fault.and_then(Fault::kernel_number).map(HostBuild::Faulty);
+        let host_build = planted.or(options.host_build);
+        let device = Device::open(options.device, host_build, options.threads.max(1))?;
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
-        let weights = Weights::load(file, &config, &device)?;
+        let weights = Weights::load(file, &config, &device, options.fault)?;
         let ubatch = options.ubatch.min(options.context_tokens);
         let sizes = (ubatch, options.context_tokens);
         let workspace = Workspace::allocate(&kernels, &config, &weights, sizes)?;
@@ -82,6 +88,8 @@ impl Engine {
             ubatch,
             position: 0,
             singles: Singles::default(),
+            calls: 0,
+            fault: options.fault,
         })
     }
 
@@ -104,6 +112,7 @@ impl Engine {
             read = self.run(pass, observer)?;
             position += piece.len();
         }
+        self.calls += 1;
         let last_row = (tokens.len() - 1) % self.ubatch;
         let readout = self.read_out((last_row, read), position - 1, observer)?;
         self.position = position;
@@ -153,6 +162,7 @@ impl Engine {
     /// Forgets the sequence. The cache's bytes stay, and no pass reads beyond its own positions.
     pub fn reset(&mut self) {
         self.position = 0;
+        self.calls = 0;
     }
 
     /// The model's shape.
@@ -163,9 +173,10 @@ impl Engine {
     /// What produces the results.
     pub fn identity(&self) -> Identity {
         let description = self.kernels.device().describe();
+        let planted = self.fault.map_or_else(String::new, |fault| format!(" with {}", fault.id()));
         Identity {
             implementation: format!(
-                "engine {} {} kv {}",
+                "engine {} {} kv {}{planted}",
                 env!("CARGO_PKG_VERSION"),
                 self.kernels.activations().name(),
                 self.kv.name()

@@ -4,6 +4,8 @@ mod cache;
 mod config;
 mod engine;
 mod layer;
+mod operation;
+mod operation_inputs;
 mod readout;
 mod rotary;
 mod step;
@@ -16,5 +18,6 @@ mod workspace;
 
 pub use config::{Config, ConfigError};
 pub use engine::{Engine, Identity};
+pub use operation_inputs::OperationInputs;
 pub use rotary::{Rotary, RotaryTables};
 pub use step::{Step, TapDigest};

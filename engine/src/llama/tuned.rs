@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// Rotates queries and keys, and stores keys and values of the new positions.
-    fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+    pub(super) fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let (space, config) = (&self.workspace, &self.config);
         let (keys, values) = self.cache.layer(index);
@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// `attn_out`, and the same in fixed point in every layout that the matrices read.
-    fn attend_into<E: Pod>(
+    pub(super) fn attend_into<E: Pod>(
         &self,
         pass: Pass,
         index: usize,
@@ -217,7 +217,7 @@ impl Engine {
         Ok(watch.into_planned())
     }
 
-    fn norm_into(
+    pub(super) fn norm_into(
         &self,
         pass: Pass,
         (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
@@ -247,7 +247,11 @@ impl Engine {
     }
 
     /// `swiglu`, and the same in fixed point in every layout that the matrices read.
-    fn gate_into(&self, pass: Pass, matrices: &[(&Matrix, &Buffer)]) -> Result<(), DeviceError> {
+    pub(super) fn gate_into(
+        &self,
+        pass: Pass,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
         let space = &self.workspace;
         let (gate, up, rows) = (space.gate.all(), space.up.all(), pass.rows);
         let width = matrices[0].0.width;
@@ -282,7 +286,7 @@ impl Engine {
     }
 
     /// Products of one activation, which is there in fixed point, with several matrices.
-    fn products_into(
+    pub(super) fn products_into(
         &self,
         pass: Pass,
         x: &Buffer,
