@@ -24,6 +24,14 @@ pub enum Error {
         #[source]
         source: candle_core::Error,
     },
+    /// An operation was asked for alone, without what it reads.
+    #[error("the operation `{operation}` cannot run alone: its input `{input}` is missing")]
+    OperationInput {
+        /// Its tap.
+        operation: String,
+        /// What is missing.
+        input: String,
+    },
     /// Another architecture.
     #[error("architecture `{architecture}` is not supported, only `llama` is")]
     Architecture {

@@ -126,10 +126,11 @@ impl Operations {
         inputs: OperationInputs<'_>,
     ) -> Result<Vec<f32>, Error> {
         let input = |name: &str| {
-            inputs.tensors.get(name).map(Vec::as_slice).ok_or_else(|| Error::OperationInput {
-                operation: tap.into(),
-                input: name.into(),
-            })
+            inputs
+                .tensors
+                .get(name)
+                .map(Vec::as_slice)
+                .ok_or_else(|| Error::OperationInput { operation: tap.into(), input: name.into() })
         };
         let block = |stem: &str| format!("blk.{}.{stem}.weight", layer.unwrap_or_default());
         match tap {
