@@ -11,6 +11,7 @@ pub mod compare;
 pub mod diagnose;
 pub mod event;
 pub mod fetch;
+pub mod find;
 pub mod identity;
 pub mod landscape;
 pub mod model;

@@ -208,6 +208,7 @@ impl BenchCommand {
             context_tokens: work.context_tokens(),
             ubatch: self.ubatch,
             threads: work.threads,
+            plant: None,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

@@ -4,9 +4,11 @@ mod bench;
 mod devices;
 mod failure;
 mod fetch;
+mod find;
 mod fixture;
 mod inspect;
 mod options;
+mod replay;
 mod run;
 mod sides;
 
@@ -41,6 +43,8 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunCommand),
+    Find(find::FindCommand),
+    Replay(replay::ReplayCommand),
     Fetch(fetch::FetchCommand),
     Inspect(inspect::InspectCommand),
     Fixture(fixture::FixtureCommand),
@@ -53,6 +57,8 @@ pub fn execute() -> Result<u8, Failure> {
     match Arguments::parse().command {
         None => Err(Failure::first_steps(FIRST_STEPS)),
         Some(Command::Run(command)) => command.execute(),
+        Some(Command::Find(command)) => command.execute(),
+        Some(Command::Replay(command)) => command.execute(),
         Some(Command::Fetch(command)) => command.execute(),
         Some(Command::Inspect(command)) => command.execute(),
         Some(Command::Fixture(command)) => command.execute(),

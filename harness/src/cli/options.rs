@@ -123,6 +123,10 @@ pub struct RunOptions {
     /// Print the verdict only
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// A fault to plant into the engine, by its id in `lockstep faults`
+    #[arg(long, value_name = "ID", hide = true)]
+    pub plant: Option<engine::Fault>,
 }
 
 /// A count of at least one.

@@ -78,7 +78,7 @@ pub(super) fn all_threads() -> usize {
 }
 
 /// What the options say against each other.
-fn check(options: &RunOptions) -> Result<(), Failure> {
+pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
     let reference = word(options.reference);
     if options.reference == ReferenceChoice::Exact {
         return Ok(());
@@ -106,7 +106,7 @@ fn check(options: &RunOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
+pub(super) fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
     if let Some(ids) = &options.tokens {
         return Ok(model.ids(Prompt::Ids(ids))?);
     }
@@ -121,7 +121,11 @@ fn prompt(options: &RunOptions, model: &Model) -> Result<Vec<u32>, Failure> {
 }
 
 /// How many positions the cache gets. Everything the run may need is there before it begins.
-fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, Failure> {
+pub(super) fn context(
+    options: &RunOptions,
+    model: &Model,
+    prompt: usize,
+) -> Result<usize, Failure> {
     let most = model.context_tokens;
     let needed = prompt.saturating_add(options.max_tokens);
     let context = options.context_tokens.unwrap_or_else(|| needed.min(most));
@@ -146,7 +150,7 @@ fn context(options: &RunOptions, model: &Model, prompt: usize) -> Result<usize, 
     Ok(context)
 }
 
-fn identity(
+pub(super) fn identity(
     options: &RunOptions,
     setup: &Setup,
     model: &Model,
@@ -176,7 +180,7 @@ fn identity(
     })
 }
 
-fn displays(
+pub(super) fn displays(
     options: &RunOptions,
     folder: Option<Folder>,
 ) -> Result<Vec<Box<dyn Display>>, Failure> {
@@ -196,7 +200,7 @@ fn displays(
 }
 
 /// The first Ctrl-C lets the step end and the files be written; the second ends the process.
-fn watch_interrupts() -> Arc<AtomicBool> {
+pub(super) fn watch_interrupts() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let watch = move || {

@@ -23,6 +23,7 @@ pub(super) struct Setup {
     pub(super) context_tokens: usize,
     pub(super) ubatch: usize,
     pub(super) threads: usize,
+    pub(super) plant: Option<engine::Fault>,
 }
 
 impl Setup {
@@ -35,6 +36,7 @@ impl Setup {
             context_tokens,
             ubatch: options.ubatch,
             threads,
+            plant: options.plant,
         }
     }
 
@@ -55,6 +57,7 @@ impl Setup {
             ubatch: self.ubatch,
             threads: self.threads,
             host_build: None,
+            fault: self.plant,
         }
     }
 

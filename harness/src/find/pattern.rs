@@ -76,7 +76,14 @@ impl fmt::Display for Spread {
             Self::One { index } => write!(f, "{index} alone"),
             Self::Range { first, last } => write!(f, "{first} to {last}"),
             Self::Every { first, last, step } => {
-                write!(f, "every {step}th from {first} to {last}")
+                let ending = match (step % 10, step % 100) {
+                    (_, 11..=13) => "th",
+                    (1, _) => "st",
+                    (2, _) => "nd",
+                    (3, _) => "rd",
+                    _ => "th",
+                };
+                write!(f, "every {step}{ending} from {first} to {last}")
             }
             Self::Scattered { count, of, first, last } => {
                 write!(f, "{count} of {of} between {first} and {last}")
@@ -108,9 +115,8 @@ impl Pattern {
             places
         };
         let width = block.width;
-        let heads = head_size.map(|size| {
-            Spread::of(&places(&|index| index % width / size), width.div_ceil(size))
-        });
+        let heads = head_size
+            .map(|size| Spread::of(&places(&|index| index % width / size), width.div_ceil(size)));
         Self {
             rows: Spread::of(&places(&|index| index / width), block.tokens.len()),
             columns: Spread::of(&places(&|index| index % width), width),
@@ -138,6 +144,7 @@ mod tests {
             (&[0], 1, "0 alone"),
             (&[3, 4, 5, 6], 9, "3 to 6"),
             (&[1, 5, 9], 12, "every 4th from 1 to 9"),
+            (&[0, 2, 4], 5, "every 2nd from 0 to 4"),
             (&[1, 2, 5], 9, "3 of 9 between 1 and 5"),
             (&[2, 7], 9, "2 of 9 between 2 and 7"),
         ] {

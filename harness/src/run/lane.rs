@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** a panic inside a side ends as an error here; nothing waits for it forever.
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +16,7 @@ use crate::compare::Key;
 use crate::compare::sequence::Record;
 use crate::compare::triangle::Rows;
 use crate::number::Hash;
+use crate::sides::question::{Answer, Question};
 use crate::sides::{
     Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values, Watcher,
 };
@@ -72,11 +76,13 @@ enum Request {
     Reset,
     Forward { tokens: Vec<u32>, level: TapLevel },
     Replay { tokens: Vec<u32>, piece_tokens: usize },
+    Ask(Question),
 }
 
 enum Message {
     Taps(Vec<Record>),
     Done(Box<Result<Reading, SideError>>),
+    Answered(Box<Result<Answer, SideError>>),
 }
 
 /// A side that has been loaded and waits for tokens.
@@ -172,6 +178,8 @@ impl Lane {
             match self.messages.recv() {
                 Ok(Message::Taps(records)) => self.buffer.extend(records),
                 Ok(Message::Done(reading)) => self.done = Some(*reading),
+                // Of a question whose asker did not wait.
+                Ok(Message::Answered(_)) => {}
                 Err(_) => self.done = Some(Err(gone(self.name))),
             }
         }
@@ -182,6 +190,18 @@ impl Lane {
     pub fn finish(&mut self) -> Result<Reading, SideError> {
         while self.next_record().is_some() {}
         self.done.take().unwrap_or_else(|| Err(gone(self.name)))
+    }
+
+    /// Asks the side, between two calls, and waits for the answer.
+    pub fn ask(&mut self, question: Question) -> Result<Answer, SideError> {
+        self.request(Request::Ask(question));
+        loop {
+            match self.messages.recv() {
+                Ok(Message::Answered(answer)) => return *answer,
+                Ok(_) => {}
+                Err(_) => return Err(gone(self.name)),
+            }
+        }
     }
 
     fn request(&mut self, request: Request) {
@@ -212,9 +232,17 @@ fn serve(
 ) {
     let mut sequence = Vec::new();
     while let Ok(request) = inbox.recv() {
+        if let Request::Ask(question) = request {
+            let answer = guard(name, || side.answer(&question)).and_then(|answer| answer);
+            if outbox.send(Message::Answered(Box::new(answer))).is_err() {
+                return;
+            }
+            continue;
+        }
         let work = || -> Result<Option<Reading>, SideError> {
             let begin = Instant::now();
             let readout = match request {
+                Request::Ask(_) => unreachable!("questions were answered above"),
                 Request::Reset => {
                     side.reset();
                     sequence.clear();
@@ -332,58 +360,5 @@ impl Watcher for Relay<'_> {
         let records = (0..tap.rows).map(record).collect();
         // Nobody listens any more when the run has been given up.
         let _ = self.outbox.send(Message::Taps(records));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sides::imaginary::Imaginary;
-
-    fn lane(side: impl FnOnce() -> Imaginary + Send + 'static) -> Lane {
-        let load = move || Ok(Box::new(side()) as Box<dyn Side>);
-        Loading::start("engine", Box::new(load)).wait().unwrap()
-    }
-
-    #[test]
-    fn a_panic_in_a_step_is_an_error_and_the_lane_ends() {
-        let mut lane = lane(|| {
-            let mut side = Imaginary::new("engine");
-            side.panic_at = Some(1);
-            side
-        });
-        lane.forward(&[5], TapLevel::Readout);
-        assert_eq!(lane.finish().unwrap().token_id, 5);
-        lane.forward(&[6], TapLevel::Op);
-        let error = lane.finish().unwrap_err();
-        assert!(error.to_string().contains("planted at position 1"), "{error}");
-        lane.forward(&[7], TapLevel::Readout);
-        assert!(matches!(lane.finish(), Err(SideError::Panicked { .. })));
-    }
-
-    #[test]
-    fn a_panic_while_loading_is_an_error() {
-        let load: Loader = Box::new(|| panic!("no memory for 3 tensors"));
-        let error = Loading::start("reference", load).wait().err().unwrap();
-        assert!(error.to_string().contains("no memory for 3 tensors"), "{error}");
-    }
-
-    #[test]
-    fn a_lane_that_is_dropped_in_the_middle_does_not_hang() {
-        let mut lane = lane(|| Imaginary::new("engine"));
-        lane.forward(&vec![1; 2000], TapLevel::Op);
-        assert!(lane.next_record().is_some());
-        drop(lane);
-    }
-
-    #[test]
-    fn a_replay_starts_from_nothing() {
-        let mut lane = lane(|| Imaginary::new("engine"));
-        lane.forward(&[1, 2, 3], TapLevel::Readout);
-        let first = lane.finish().unwrap();
-        lane.replay(&[1, 2, 3], 1);
-        let second = lane.finish().unwrap();
-        assert_eq!(first.hidden_hash, second.hidden_hash);
-        assert_eq!(second.readout.position, 2);
     }
 }

@@ -2,6 +2,7 @@
 
 use engine::{Engine, ErrorKind, Observer, Options};
 
+use super::question::{Answer, Question};
 use super::{
     Copies, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
     chain,
@@ -73,6 +74,20 @@ impl Side for EngineSide {
     fn copies(&self) -> Option<Copies> {
         let (checked, total) = (self.engine.copies_checked(), self.engine.copies_total());
         Some(Copies { checked, total })
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        let answer = match question {
+            Question::Operation { tap, layer, inputs } => {
+                self.engine.operation(tap, *layer, inputs).map(Answer::Rows)
+            }
+            Question::Cache { layer, positions } => {
+                let rows = self.engine.cache_rows(*layer, positions.clone());
+                rows.map(|(keys, values)| Answer::Cache { keys, values })
+            }
+            Question::Weight { tensor } => self.engine.weight_bytes(tensor).map(Answer::Weight),
+        };
+        answer.map_err(|error| failure(&error, true))
     }
 }
 

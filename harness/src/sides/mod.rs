@@ -5,12 +5,14 @@
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod imaginary;
+pub mod question;
 pub mod reference;
 pub mod sabotaged;
 
 use serde::Serialize;
 
 use crate::number::Number;
+use question::{Answer, Question};
 
 /// Who computed: three words that make it possible to refuse comparing a side with itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -226,6 +228,10 @@ pub trait Side {
     fn hasher(&self) -> fn(&[f32]) -> u64;
     /// The copies so far, on a side that has device memory.
     fn copies(&self) -> Option<Copies>;
+    /// Answers a question about one operation; its sequence stays as it is.
+    fn answer(&mut self, _question: &Question) -> Result<Answer, SideError> {
+        Ok(Answer::Unable)
+    }
 }
 
 /// The causes of an error in one line, from the outermost in.

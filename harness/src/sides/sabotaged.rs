@@ -1,5 +1,6 @@
 //! A side with one planted fault: proof that every comparison can fail.
 
+use super::question::{Answer, Question};
 use super::{Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher};
 
 /// What is done to the rows of one tap.
@@ -108,6 +109,10 @@ impl<S: Side> Side for Sabotaged<S> {
 
     fn copies(&self) -> Option<Copies> {
         self.inner.copies()
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        self.inner.answer(question)
     }
 }
 
