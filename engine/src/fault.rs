@@ -1,4 +1,4 @@
-//! Faults of real engines, planted on purpose: what a search has to find. None is ever on by itself.
+//! Faults of real engines, planted on purpose: what a search has to find. None is on by itself.
 //!
 //! A fault of the host's code is asked for in `llama/`, at the one place it would have been made;
 //! a kernel's fault is a number of the build `faulty` (engine/kernels/faults.toml).

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod compare;
 pub mod diagnose;
 pub mod event;
+pub mod faults;
 pub mod fetch;
 pub mod find;
 pub mod identity;

@@ -3,6 +3,7 @@
 mod bench;
 mod devices;
 mod failure;
+mod faults;
 mod fetch;
 mod find;
 mod fixture;
@@ -45,6 +46,7 @@ enum Command {
     Run(run::RunCommand),
     Find(find::FindCommand),
     Replay(replay::ReplayCommand),
+    Faults(faults::FaultsCommand),
     Fetch(fetch::FetchCommand),
     Inspect(inspect::InspectCommand),
     Fixture(fixture::FixtureCommand),
@@ -59,6 +61,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Run(command)) => command.execute(),
         Some(Command::Find(command)) => command.execute(),
         Some(Command::Replay(command)) => command.execute(),
+        Some(Command::Faults(command)) => command.execute(),
         Some(Command::Fetch(command)) => command.execute(),
         Some(Command::Inspect(command)) => command.execute(),
         Some(Command::Fixture(command)) => command.execute(),

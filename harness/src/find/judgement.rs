@@ -59,6 +59,20 @@ pub enum Judgement {
     },
 }
 
+impl Judgement {
+    /// The word for it in tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotDeterministic { .. } => "not deterministic",
+            Self::Weights(_) => "weights",
+            Self::OperationGuilty { .. } => "operation",
+            Self::InputGuilty { .. } => "input",
+            Self::CacheOverwritten => "cache",
+            Self::Untold { .. } => "untold",
+        }
+    }
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

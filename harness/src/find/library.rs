@@ -14,17 +14,17 @@ use crate::run::lane::Lane;
 use crate::sides::question::{Answer, Question};
 
 /// The library of one divergence.
-pub struct RunLibrary<'a> {
+pub(super) struct RunLibrary<'a> {
     /// The reference's rows before the divergence.
-    pub kept: &'a Kept,
+    pub(super) kept: &'a Kept,
     /// The rows at it.
-    pub block: &'a Block,
+    pub(super) block: &'a Block,
     /// How keys and values are kept.
-    pub kv: KvType,
+    pub(super) kv: KvType,
     /// Reads the file as the reference does.
-    pub operations: RefCell<&'a mut Operations>,
+    pub(super) operations: RefCell<&'a mut Operations>,
     /// The engine, which knows what the device holds.
-    pub engine: RefCell<&'a mut Lane>,
+    pub(super) engine: RefCell<&'a mut Lane>,
 }
 
 fn weight(tensor: TensorBytes) -> Weight<'static> {

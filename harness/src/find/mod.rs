@@ -6,7 +6,7 @@
 pub mod examine;
 pub mod inputs;
 pub mod judgement;
-mod kept;
+pub mod kept;
 mod library;
 pub mod pattern;
 pub mod replay;
