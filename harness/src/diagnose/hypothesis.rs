@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::sources::look_at;
 use super::{Certainty, Evidence, Explanation};
 
 /// Why a hypothesis explains nothing.
@@ -20,11 +21,22 @@ pub enum No {
 /// An explanation, or why there is none.
 pub type Answer = Result<Explanation, No>;
 
+/// What a hypothesis needs of the elements that differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// It makes sure by itself that it is no coincidence.
+    Anything,
+    /// Two elements at least, finite, of different values: a constant could come from anywhere.
+    Values,
+}
+
 /// A family of causes that are tested together.
 #[derive(Clone, Copy)]
 pub struct Hypothesis {
     /// Its name in reports and in `docs/diagnosis.md`.
     pub name: &'static str,
+    /// What it needs.
+    pub needs: Needs,
     /// Tests it; the simplest cause of the family that holds.
     pub examine: fn(&Evidence<'_>) -> Answer,
 }
@@ -66,9 +78,18 @@ impl Diagnosis {
             untested: Vec::new(),
             inputs_fit,
         };
+        let telling = evidence.is_telling();
         for hypothesis in table {
-            match (hypothesis.examine)(evidence) {
-                Ok(explanation) => found.explanations.push(explanation),
+            let answer = if hypothesis.needs == Needs::Values && !telling {
+                Err(No::Refuted)
+            } else {
+                (hypothesis.examine)(evidence)
+            };
+            match answer {
+                Ok(mut explanation) => {
+                    explanation.look_at = look_at(evidence, explanation.label);
+                    found.explanations.push(explanation);
+                }
                 Err(No::Idle) => {}
                 Err(No::Refuted) => found.refuted.push(hypothesis.name),
                 Err(No::Lacks(lacks)) => {

@@ -3,20 +3,32 @@
 //! **Invariant:** nothing is near enough. A cause is named when it gives the engine's rows bit for
 //! bit, or inside a bound that CONTRACT.md derives; the smaller of two errors is no verdict.
 
+mod attention;
+mod elsewhere;
 mod evidence;
 mod explanation;
+mod flips;
 mod hypothesis;
+mod keys;
 mod library;
+mod memory;
+mod operation;
+mod places;
+mod planes;
+mod product;
+mod reading;
+mod rotary;
+mod rounding;
+mod rowwise;
+mod scaled;
+mod scales;
+mod sources;
+mod substitutes;
+mod table;
+mod weights;
 
 pub use evidence::{Evidence, Repeats, same};
 pub use explanation::{Certainty, Explanation, Label};
-pub use hypothesis::{Answer, Diagnosis, Hypothesis, No, Untested};
+pub use hypothesis::{Answer, Diagnosis, Hypothesis, Needs, No, Untested};
 pub use library::{Library, Shelf, Weight};
-
-/// The hypotheses in their order: what needs least to be believed comes first.
-pub const HYPOTHESES: [Hypothesis; 0] = [];
-
-/// Tests every hypothesis.
-pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
-    Diagnosis::of(evidence, &HYPOTHESES, None)
-}
+pub use table::{HYPOTHESES, diagnose};
