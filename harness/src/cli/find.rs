@@ -35,7 +35,7 @@ Examples:
 Every operation is compared, in the order of computation and over all positions. After the first
 step that diverges the first operation that differs runs alone on the reference's inputs, its
 weights are compared with the file, and what explains its rows is named. A witness is written, to
-witness.json in the folder of --out, else to lockstep-witness.json: `lockstep replay` runs it again.";
+witness.json in the folder of --out, else lockstep-witness.json: `lockstep replay` runs it again.";
 
 /// As `run`, then the first operation that diverges, who is to blame, why, and a witness
 #[derive(Debug, Args)]

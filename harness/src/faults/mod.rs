@@ -212,7 +212,13 @@ impl Trial {
 
     fn refused(&mut self, case: &Case, message: &str) {
         self.caught = true;
-        self.place = message.split(": ").skip(1).collect::<Vec<_>>().join(": ");
+        // "engine: launch of KERNEL refused: ARGUMENT needs N elements, BUFFER has M".
+        let words: Vec<&str> = message.split([' ', ':']).filter(|word| !word.is_empty()).collect();
+        let after = |word: &str, count: usize| {
+            let at = words.iter().position(|found| *found == word);
+            at.and_then(|at| words.get(at + count)).copied().unwrap_or("?")
+        };
+        self.place = format!("{} refused ({})", after("of", 1), after("refused", 1));
         self.place_right = match case.due {
             Some(Due::Refused { kernel }) => {
                 let names = |word: &str| word.starts_with(kernel);

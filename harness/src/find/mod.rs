@@ -17,7 +17,7 @@ pub mod witness;
 use serde::Serialize;
 
 use crate::compare::{Difference, Divergence, Element, Key, Place};
-use crate::diagnose::Diagnosis;
+use crate::diagnose::{Certainty, Diagnosis, Explanation, Label};
 use crate::number::Number;
 use examine::{Examination, Means, examine};
 use judgement::Judgement;
@@ -91,7 +91,8 @@ pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) 
         let finding = Finding { kind, divergence: divergence.clone(), located: None };
         return Answer { finding, examination: None };
     };
-    let examination = examine(found, search, means);
+    let mut examination = examine(found, search, means);
+    how_before_that(&mut examination.diagnosis);
     let block = &examination.found.block;
     let differing = block.differing();
     let (row, column) = (differing[0] / block.width, differing[0] % block.width);
@@ -124,6 +125,19 @@ pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) 
         }),
     };
     Answer { finding, examination: Some(examination) }
+}
+
+/// That the device holds other bytes than the file is said after how they are other.
+fn how_before_that(diagnosis: &mut Diagnosis) {
+    let says_how = |label| matches!(label, Label::Transposed | Label::WeightType);
+    let how = diagnosis
+        .explanations
+        .iter()
+        .any(|other| says_how(other.label) && other.certainty == Certainty::Exact);
+    let that = |other: &Explanation| other.label == Label::MemoryCorruption;
+    if how && diagnosis.first().is_some_and(that) {
+        diagnosis.explanations.sort_by_key(|other| (other.certainty, !says_how(other.label)));
+    }
 }
 
 fn divergence_of(examination: &Examination, block: &Block, differing: &[usize]) -> Divergence {
