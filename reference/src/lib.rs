@@ -10,6 +10,7 @@ mod config;
 mod error;
 pub mod exact;
 mod file;
+pub mod judge;
 mod model;
 mod observer;
 pub mod operation;

@@ -8,7 +8,7 @@ use candle_core::Device;
 use crate::exact::Level;
 use crate::exact::ops::{self, MatrixBytes};
 use crate::file::ModelFile;
-use crate::{Config, Error, KvType, Options, WeightType, rotary};
+use crate::{Activations, Config, Error, KvType, Options, WeightType, rotary};
 
 /// A tensor in the bytes of the file. A vector has one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,13 @@ pub struct OperationInputs<'a> {
     pub tokens: &'a [u32],
     /// Rows one after another, by name.
     pub tensors: &'a BTreeMap<String, Vec<f32>>,
+}
+
+impl<'a> OperationInputs<'a> {
+    pub(crate) fn tensor(&self, operation: &str, name: &str) -> Result<&'a [f32], Error> {
+        let missing = || Error::OperationInput { operation: operation.into(), input: name.into() };
+        self.tensors.get(name).map(Vec::as_slice).ok_or_else(missing)
+    }
 }
 
 /// A model's operations, one at a time; weights are read when they are needed.
@@ -163,10 +170,23 @@ impl Operations {
         }
     }
 
-    fn norm(&mut self, name: &str, x: &[f32]) -> Result<Vec<f32>, Error> {
+    pub(crate) fn activations(&self) -> Activations {
+        self.options.activations
+    }
+
+    pub(crate) fn frequencies(&self) -> Vec<f64> {
+        rotary::frequencies(&self.config, self.factors.as_deref())
+    }
+
+    /// The weight of a norm, widened.
+    pub(crate) fn vector(&mut self, name: &str) -> Result<Vec<f32>, Error> {
         let stored = self.file.vector(name, self.config.hidden)?;
         let weight = stored.named(stored.tensor.dequantize(&Device::Cpu))?;
-        let weight: Vec<f32> = stored.named(weight.to_vec1())?;
+        stored.named(weight.to_vec1())
+    }
+
+    fn norm(&mut self, name: &str, x: &[f32]) -> Result<Vec<f32>, Error> {
+        let weight = self.vector(name)?;
         Ok(ops::rms_norm(self.level, x, &weight, self.config.eps))
     }
 

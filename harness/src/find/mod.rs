@@ -3,11 +3,13 @@
 //! **Invariant:** nothing of the run is run again; what is asked afterwards concerns one operation
 //! and leaves the engine's sequence as it is.
 
+pub mod distance;
 pub mod examine;
 pub mod inputs;
 pub mod judgement;
 pub mod kept;
 mod library;
+pub mod minimise;
 pub mod pattern;
 pub mod replay;
 pub mod report;
@@ -19,6 +21,7 @@ use serde::Serialize;
 use crate::compare::{Difference, Divergence, Element, Key, Place};
 use crate::diagnose::{Certainty, Diagnosis, Explanation, Label};
 use crate::number::Number;
+use distance::Distances;
 use examine::{Examination, Means, examine};
 use judgement::Judgement;
 use pattern::Pattern;
@@ -33,6 +36,8 @@ pub struct Finding {
     pub divergence: Divergence,
     /// More of it, where it is a tap whose rows can be compared.
     pub located: Option<Located>,
+    /// Every operation against f64, where bits are not compared.
+    pub distances: Option<Distances>,
 }
 
 /// What differs.
@@ -88,7 +93,10 @@ pub struct Answer {
 pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) -> Answer {
     let Some(found) = search.found() else {
         let kind = kind_of(divergence, search.taps_seen());
-        let finding = Finding { kind, divergence: divergence.clone(), located: None };
+        let judged = kind == Kind::Distance && search.taps_seen() > 0;
+        let distances = judged.then(|| distance::judge(search, means.operations));
+        let divergence = divergence.clone();
+        let finding = Finding { kind, divergence, located: None, distances };
         return Answer { finding, examination: None };
     };
     let mut examination = examine(found, search, means);
@@ -111,6 +119,7 @@ pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) 
     let finding = Finding {
         kind: Kind::Tap,
         divergence: divergence_of(&examination, block, &differing),
+        distances: None,
         located: Some(Located {
             row,
             rows: block.tokens.len(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Finding, Kind, Located};
+use super::{Finding, Kind, Located, inputs};
 use crate::compare::{Difference, Reason, Verdict};
 use crate::event::Outcome;
 
@@ -54,6 +54,12 @@ pub fn lines(finding: &Finding, token: impl Fn(u32) -> Option<String>) -> String
         None => {
             text += &fact("found", &format!("{divergence}{words}"));
             text += &fact("", kind_words(finding.kind));
+            if let Some(distances) = &finding.distances {
+                text += &fact("judged", &distances.words());
+                let tap = distances.first.as_ref().map(|excess| excess.tap);
+                let kernel = tap.map(inputs::kernel);
+                text += &kernel.map_or_else(String::new, |kernel| fact("look at", kernel));
+            }
         }
     }
     text
@@ -62,6 +68,10 @@ pub fn lines(finding: &Finding, token: impl Fn(u32) -> Option<String>) -> String
 /// What a search says that found no divergence.
 pub fn nothing(outcome: &Outcome, taps_seen: usize) -> String {
     match &outcome.verdict {
+        Verdict::Agrees if outcome.worst_ratio.is_some() => fact(
+            "found",
+            "nothing is too far from f64: operations are judged one by one after a step that is",
+        ),
         Verdict::Agrees if taps_seen > 0 => {
             let rows = outcome.tally.rows_compared;
             fact("found", &format!("nothing differs: {taps_seen} tensors of taps, {rows} rows"))

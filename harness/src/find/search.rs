@@ -1,6 +1,7 @@
 //! The first tap that differs in a pass, in the order of computation, over all of its rows.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::kept::Kept;
@@ -67,6 +68,8 @@ pub struct Search {
     differs: bool,
     found: Option<Found>,
     taps_seen: usize,
+    step_start: Option<usize>,
+    sequence: BTreeMap<usize, u32>,
 }
 
 impl Default for Search {
@@ -81,6 +84,8 @@ impl Default for Search {
             differs: false,
             found: None,
             taps_seen: 0,
+            step_start: None,
+            sequence: BTreeMap::new(),
         }
     }
 }
@@ -88,7 +93,12 @@ impl Default for Search {
 impl Search {
     /// The step whose records come next.
     pub fn begin(&mut self, step: usize, phase: Phase) {
-        (self.step, self.phase) = (step, phase);
+        (self.step, self.phase, self.step_start) = (step, phase, None);
+    }
+
+    /// A record of the engine alone, where nothing can be equal to it.
+    pub fn keep(&mut self, record: Record) {
+        self.see(record.clone(), record);
     }
 
     /// A pair of records with one key.
@@ -135,6 +145,10 @@ impl Search {
         if !matches!(&*block.tap, "final_norm" | "logits") {
             self.pass = block.positions();
             self.tokens.clone_from(&block.tokens);
+            self.step_start.get_or_insert(block.first_position);
+            if block.tap == "embed" {
+                self.sequence.extend(block.positions().zip(block.tokens.iter().copied()));
+            }
         }
         if self.differs {
             let (step, phase) = (self.step, self.phase);
@@ -156,6 +170,16 @@ impl Search {
     /// The reference's rows before it.
     pub fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// The positions of the last step.
+    pub fn step_positions(&self) -> Range<usize> {
+        self.step_start.unwrap_or(self.pass.end)..self.pass.end
+    }
+
+    /// The tokens at positions that were run.
+    pub fn tokens_at(&self, positions: Range<usize>) -> Vec<u32> {
+        self.sequence.range(positions).map(|(_, token)| *token).collect()
     }
 
     /// How many taps of passes were compared.

@@ -122,7 +122,10 @@ impl Runner<'_, '_> {
     fn read(&mut self, tokens: &[u32], taps: &mut Comparison) -> Result<Readings, SideError> {
         let level = self.plan.level;
         let engine = &mut self.lanes.engine;
-        engine.forward(tokens, level);
+        let triangle = matches!(self.lanes.references, References::Triangle { .. });
+        // Where nothing is paired, a search keeps what the engine says.
+        let watched = if self.search.is_some() && triangle { TapLevel::Op } else { level };
+        engine.forward(tokens, watched);
         match &mut self.lanes.references {
             References::Exact(reference) => {
                 reference.forward(tokens, level);
@@ -137,6 +140,12 @@ impl Runner<'_, '_> {
             References::Triangle { stock, wide, judge } => {
                 stock.forward(tokens, TapLevel::Readout);
                 wide.forward(tokens, TapLevel::Layer);
+                if let Some(search) = self.search.as_deref_mut() {
+                    while let Some(record) = engine.next_record() {
+                        search.keep(record);
+                    }
+                    search.close();
+                }
                 let stream = stream_of(wide, self.sequence.len() - 1);
                 let (engine, stock, wide) = (engine.finish(), stock.finish(), wide.finish());
                 let (engine, stock, wide) = (engine?, stock?, wide?);
