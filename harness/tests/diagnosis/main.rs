@@ -3,6 +3,9 @@
 //! **Invariant:** faults are planted by code of their own; nothing of a hypothesis makes its proof.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
+mod cost;
+mod library;
+mod noise;
 mod operations;
 mod places;
 mod plain;
@@ -57,7 +60,7 @@ fn every_planted_fault_gets_its_name() {
                 let place = format!("{} {} {:?}", spec.name, evidence.tap, evidence.layer);
                 failures.push(format!("{place}: {name}: wanted {label}, got {found}"));
             }
-            if seconds > 1.0 {
+            if seconds > 5.0 {
                 failures.push(format!("{}: {name}: {seconds:.1} s", spec.name));
             }
         }

@@ -14,8 +14,6 @@ use reference::{Activations, Config, KvType, WeightType};
 
 /// The passes: a prompt in two chunks that ends inside the second chunk of attention, three steps.
 pub(crate) const PASSES: [Range<usize>; 5] = [0..40, 40..70, 70..71, 71..72, 72..73];
-/// How many positions they have.
-const POSITIONS: usize = 73;
 
 /// What a world is like.
 #[derive(Clone, Debug)]
@@ -29,6 +27,8 @@ pub(crate) struct Spec {
     pub(crate) layers: usize,
     pub(crate) kv: KvType,
     pub(crate) tied: bool,
+    pub(crate) vocabulary: usize,
+    pub(crate) passes: &'static [Range<usize>],
     /// The types of the matrices, taken in turn.
     pub(crate) kinds: &'static [WeightType],
 }
@@ -44,6 +44,8 @@ pub(crate) const GROUPED: Spec = Spec {
     layers: 3,
     kv: KvType::F16,
     tied: false,
+    vocabulary: 330,
+    passes: &PASSES,
     kinds: &[
         WeightType::Q4K,
         WeightType::Q6K,
@@ -66,6 +68,8 @@ pub(crate) const PLAIN: Spec = Spec {
     layers: 2,
     kv: KvType::F32,
     tied: true,
+    vocabulary: 330,
+    passes: &PASSES,
     kinds: &[
         WeightType::Q8_0,
         WeightType::Q4_0,
@@ -86,6 +90,8 @@ pub(crate) const FLOATS: Spec = Spec {
     layers: 4,
     kv: KvType::F32,
     tied: false,
+    vocabulary: 330,
+    passes: &PASSES,
     kinds: &[WeightType::F32, WeightType::F16, WeightType::Bf16],
 };
 
@@ -127,7 +133,7 @@ fn config(spec: &Spec) -> Config {
         kv_heads: spec.kv_heads,
         head_size: spec.head_size,
         feed_forward: spec.feed_forward,
-        vocabulary: 330,
+        vocabulary: spec.vocabulary,
         eps: 1e-5,
         rope_base: 10_000.0,
         rope_dimensions: spec.rope_dimensions,
@@ -172,7 +178,9 @@ impl World {
         }
         shelf.put_weight("output_norm.weight", vector(&mut stream, hidden));
         let vocabulary = config.vocabulary;
-        let tokens = (0..POSITIONS).map(|_| stream.below(vocabulary) as u32).collect();
+        let tokens = (0..spec.passes[spec.passes.len() - 1].end)
+            .map(|_| stream.below(vocabulary) as u32)
+            .collect();
         let widths = BTreeMap::new();
         let mut world = Self { spec: spec.clone(), config, shelf, tokens, widths };
         world.run();
@@ -260,7 +268,7 @@ impl World {
             }
         }
         self.widths.extend([("final_norm", hidden), ("logits", config.vocabulary)]);
-        for pass in PASSES {
+        for pass in self.spec.passes {
             let last = &stream[(pass.end - 1) * hidden..][..hidden];
             let norm = self.norm("output_norm.weight", last, config.eps);
             let output = if config.tied { "token_embd.weight" } else { "output.weight" };
@@ -282,7 +290,7 @@ impl World {
         layer: Option<usize>,
         pass: usize,
     ) -> Evidence<'_> {
-        let pass_positions = PASSES[pass].clone();
+        let pass_positions = self.spec.passes[pass].clone();
         let readout = matches!(tap, "final_norm" | "logits");
         let first_position = if readout { pass_positions.end - 1 } else { pass_positions.start };
         let expected = self.rows(tap, layer, first_position..pass_positions.end);
