@@ -81,7 +81,7 @@ impl Diagnosis {
         let telling = evidence.is_telling();
         for hypothesis in table {
             let answer = if hypothesis.needs == Needs::Values && !telling {
-                Err(No::Refuted)
+                Err(No::Lacks("two finite values that differ from each other".into()))
             } else {
                 (hypothesis.examine)(evidence)
             };

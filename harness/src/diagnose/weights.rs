@@ -51,14 +51,6 @@ impl<'a> Reader<'a> {
         self.weight.columns
     }
 
-    /// The activations, where there are any.
-    pub(super) fn activations(&self) -> Option<&[f32]> {
-        match &self.input {
-            Input::Rows(x) => Some(x),
-            Input::Tokens(_) => None,
-        }
-    }
-
     /// Whether weights of these bytes give the engine's rows: the elements left open, if so.
     pub(super) fn open(
         &self,
