@@ -117,3 +117,27 @@ impl FromStr for Fault {
         found.map(|(fault, ..)| fault).ok_or_else(|| FaultError { text: text.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_number_of_a_kernel_has_its_edits_and_every_edit_its_fault() {
+        let list = include_str!("../kernels/faults.toml");
+        let numbers = list.lines().filter_map(|line| line.strip_prefix("number = "));
+        let planted: BTreeSet<u32> = numbers.map(|number| number.parse().unwrap()).collect();
+        let named: BTreeSet<u32> = Fault::ALL.iter().filter_map(|(_, _, number)| *number).collect();
+        assert_eq!(planted, named);
+    }
+
+    #[test]
+    fn ids_round_trip_and_are_told_when_there_is_none() {
+        for (fault, id, _) in Fault::ALL {
+            assert_eq!(id.parse(), Ok(fault));
+        }
+        let error = "F99".parse::<Fault>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown fault `F99`: use one of F01, F02"), "{error}");
+    }
+}

@@ -98,6 +98,8 @@ fn a_damaged_witness_is_refused_with_the_way_out() {
     for (from, to, words) in [
         ("\"format\": 1", "\"format\": 2", "has format 2"),
         ("\"device\": \"host\"", "\"device\": \"abacus\"", "device `abacus`"),
+        ("\"context_tokens\": 16", "\"context_tokens\": 99999999999", "context_tokens `9999"),
+        ("\"ubatch\": 512", "\"ubatch\": 0", "ubatch `0`"),
         ("\"hex\": \"", "\"hex\": \"g0", "has not the"),
         ("\"width\": 256", "\"width\": 257", "has not the"),
         ("\"width\": 256", "\"odd\": 1, \"width\": 256", "is no witness"),
@@ -106,6 +108,25 @@ fn a_damaged_witness_is_refused_with_the_way_out() {
         assert!(whole.contains(from), "{from}");
         std::fs::write(&path, whole.replacen(from, to, 1)).unwrap();
         refused(words);
+    }
+    // What fits a file and no model is refused by the sides, not by a crash.
+    for (from, to) in [
+        ("\"layer\": 0", "\"layer\": 77"),
+        ("\"first_position\": 0", "\"first_position\": 18446744073709551615"),
+        ("\"tap\": \"q_rope\"", "\"tap\": \"embed\""),
+        ("\"tap\": \"q_rope\"", "\"tap\": \"attn_out\""),
+        ("\"tap\": \"q_rope\"", "\"tap\": \"logits\""),
+        ("\"tap\": \"q_rope\"", "\"tap\": \"none\""),
+    ] {
+        let mut witness: Value = serde_json::from_str(&whole).unwrap();
+        let place = witness["place"].to_string();
+        let compact = |text: &str| text.replace("\": ", "\":");
+        assert!(place.contains(&compact(from)), "{place}");
+        let place = place.replacen(&compact(from), &compact(to), 1).replacen("[1,", "[600000,", 1);
+        witness["place"] = serde_json::from_str(&place).unwrap();
+        std::fs::write(&path, witness.to_string()).unwrap();
+        let output = lockstep(&["replay", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(4), "{}", transcript(&output));
     }
     std::fs::remove_file(&path).unwrap();
     refused("cannot read the witness");

@@ -27,7 +27,8 @@ impl Operations {
         layer: Option<usize>,
         inputs: OperationInputs<'_>,
     ) -> Result<Option<Judged>, Error> {
-        let input = |name: &str| inputs.tensor(tap, name);
+        self.check(tap, inputs)?;
+        let input = |name: &str| self.input(tap, name, inputs);
         let block = |stem: &str| format!("blk.{}.{stem}.weight", layer.unwrap_or_default());
         Ok(Some(match tap {
             "embed" => self.judge_embed(inputs.tokens)?,

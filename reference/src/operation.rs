@@ -44,10 +44,19 @@ pub struct OperationInputs<'a> {
 }
 
 impl<'a> OperationInputs<'a> {
-    pub(crate) fn tensor(&self, operation: &str, name: &str) -> Result<&'a [f32], Error> {
-        let missing = || Error::OperationInput { operation: operation.into(), input: name.into() };
-        self.tensors.get(name).map(Vec::as_slice).ok_or_else(missing)
+    /// The tensor of a name, which has to have so many values.
+    fn tensor(&self, operation: &str, name: &str, count: usize) -> Result<&'a [f32], Error> {
+        let refused = || Error::OperationInput {
+            operation: operation.into(),
+            reason: format!("its input `{name}` is missing or has not {count} values"),
+        };
+        let values = self.tensors.get(name).map(Vec::as_slice);
+        values.filter(|values| values.len() == count).ok_or_else(refused)
     }
+}
+
+fn refused(operation: &str, reason: &str) -> Error {
+    Error::OperationInput { operation: operation.into(), reason: reason.into() }
 }
 
 /// A model's operations, one at a time; weights are read when they are needed.
@@ -132,13 +141,8 @@ impl Operations {
         layer: Option<usize>,
         inputs: OperationInputs<'_>,
     ) -> Result<Vec<f32>, Error> {
-        let input = |name: &str| {
-            inputs
-                .tensors
-                .get(name)
-                .map(Vec::as_slice)
-                .ok_or_else(|| Error::OperationInput { operation: tap.into(), input: name.into() })
-        };
+        self.check(tap, inputs)?;
+        let input = |name: &str| self.input(tap, name, inputs);
         let block = |stem: &str| format!("blk.{}.{stem}.weight", layer.unwrap_or_default());
         match tap {
             "embed" => {
@@ -166,8 +170,39 @@ impl Operations {
             }
             "swiglu" => Ok(ops::swiglu(self.level, input("gate")?, input("up")?)),
             "attn_residual" | "ffn_residual" => Ok(ops::add(input("before")?, input("branch")?)),
-            _ => Err(Error::OperationInput { operation: tap.into(), input: "tap".into() }),
+            _ => Err(refused(tap, "there is no such tap")),
         }
+    }
+
+    /// Rows there are, of tokens that there are, at positions that there are.
+    pub(crate) fn check(&self, tap: &str, inputs: OperationInputs<'_>) -> Result<(), Error> {
+        let Config { vocabulary, context_length, .. } = self.config;
+        if let Some(&token) = inputs.tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(Error::Token { token, vocabulary });
+        }
+        let end = inputs.first_position.checked_add(inputs.tokens.len());
+        if inputs.tokens.is_empty() || end.is_none_or(|end| end > context_length) {
+            return Err(refused(tap, "its positions are none of the model's"));
+        }
+        Ok(())
+    }
+
+    /// An input by its name, as long as the shape of the model says.
+    pub(crate) fn input<'a>(
+        &self,
+        tap: &str,
+        name: &str,
+        inputs: OperationInputs<'a>,
+    ) -> Result<&'a [f32], Error> {
+        let rows = inputs.tokens.len();
+        let count = match name {
+            "q" | "q_rope" | "attn_out" => rows * self.config.query_width(),
+            "k" | "v" | "k_rope" => rows * self.config.kv_width(),
+            "keys" | "values" => (inputs.first_position + rows) * self.config.kv_width(),
+            "gate" | "up" | "swiglu" => rows * self.config.feed_forward,
+            _ => rows * self.config.hidden,
+        };
+        inputs.tensor(tap, name, count)
     }
 
     pub(crate) fn activations(&self) -> Activations {

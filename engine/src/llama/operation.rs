@@ -40,9 +40,18 @@ impl Engine {
         if rows == 0 || rows > self.ubatch {
             return Err(refuse(format!("{rows} rows where a pass has 1 to {}", self.ubatch)));
         }
-        let end = inputs.first_position + rows;
-        if end > self.context_tokens || layer >= self.weights.layers.len() {
-            return Err(refuse(format!("position {} or layer {layer} is none", end - 1)));
+        let first = inputs.first_position;
+        let inside = first.checked_add(rows).is_some_and(|end| end <= self.context_tokens);
+        if !inside || layer >= self.weights.layers.len() {
+            return Err(refuse(format!("there is no position {first} or no layer {layer}")));
+        }
+        let vocabulary = self.config.vocabulary;
+        if let Some(row) = inputs.tokens.iter().position(|id| *id as usize >= vocabulary) {
+            let (token, position) = (inputs.tokens[row], first + row);
+            return Err(Error::Token { token, position, vocabulary });
+        }
+        if matches!(tap, "final_norm" | "logits") && rows != 1 {
+            return Err(refuse(format!("{rows} rows where a readout has one")));
         }
         let pass = Pass::new(rows, inputs.first_position, TapLevel::Op);
         self.write_inputs(&inputs.tokens, pass)?;

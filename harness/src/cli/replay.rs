@@ -55,9 +55,9 @@ pub(super) struct ReplayCommand {
 impl ReplayCommand {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         let witness = Witness::read(&self.witness)?;
-        let setup = self.setup(&witness)?;
         let asked = self.model.as_deref().or(witness.options.model.as_deref());
         let model = Model::resolve(asked)?;
+        let setup = self.setup(&witness, &model)?;
         let identity =
             ModelIdentity::of_file(model.name.clone(), &model.path).map_err(|error| {
                 Failure::input(format!("cannot read the model {}: {error}", model.name))
@@ -77,9 +77,18 @@ impl ReplayCommand {
         Ok(replay.exit_code())
     }
 
-    fn setup(&self, witness: &Witness) -> Result<Setup, Failure> {
+    fn setup(&self, witness: &Witness, model: &Model) -> Result<Setup, Failure> {
         let options = &witness.options;
         let wrong = |option, value: &str| WitnessError::Option { option, value: value.to_owned() };
+        // A witness comes from anywhere: its sizes are the model's before memory is asked for.
+        for (option, value) in
+            [("context_tokens", options.context_tokens), ("ubatch", options.ubatch)]
+        {
+            let usual = option == "ubatch" && value <= 1 << 16;
+            if value == 0 || !(usual || value <= model.context_tokens) {
+                return Err(wrong(option, &value.to_string()).into());
+            }
+        }
         let device = match self.device {
             Some(device) => device,
             None => options.device.parse().map_err(|_| wrong("device", &options.device))?,

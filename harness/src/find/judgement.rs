@@ -84,7 +84,7 @@ impl fmt::Display for Judgement {
             Self::Weights(defect) => write!(
                 f,
                 "the weights are guilty: {} differs from the file first in row {}, block {} \
-                 (byte {}: 0x{:02x}, not 0x{:02x}); {} bytes differ",
+                 (byte {}: 0x{:02x}, not 0x{:02x}); {} of its bytes differ",
                 defect.tensor,
                 defect.row,
                 defect.block,

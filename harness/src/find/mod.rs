@@ -27,6 +27,9 @@ use judgement::Judgement;
 use pattern::Pattern;
 use search::{Block, Search};
 
+/// How many sources are named: who has to look at more is looking everywhere.
+const LOOK_AT_MAX: usize = 5;
+
 /// What a search says of a divergence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
@@ -116,6 +119,7 @@ pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) 
             new
         });
     }
+    look_at.truncate(LOOK_AT_MAX);
     let finding = Finding {
         kind: Kind::Tap,
         divergence: divergence_of(&examination, block, &differing),
