@@ -26,7 +26,7 @@ struct Edit {
     replacement: String,
 }
 
-/// Writes the copy into OUT_DIR; its `faulty.cpp` is what has to be compiled.
+/// Writes the copy into `OUT_DIR`; its `faulty.cpp` is what has to be compiled.
 pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> PathBuf {
     let text = std::fs::read_to_string("kernels/faults.toml").expect("kernels/faults.toml");
     let list: List = toml::from_str(&text).expect("kernels/faults.toml is a list of faults");

@@ -24,7 +24,7 @@ use harness::sides::engine::EngineSide;
 use harness::sides::question::{Answer, Question};
 use harness::sides::reference::ReferenceSide;
 use harness::sides::sabotaged::{Fault, Sabotage, Sabotaged};
-use harness::sides::{Side, TapLevel};
+use harness::sides::{Copies, Readout, Side, SideError, SideIdentity, TapLevel, Watcher};
 use support::matrix::{identity, prompt};
 
 const TAPS: [&str; 17] = [
@@ -75,6 +75,14 @@ impl Display for Unseen {
 
 /// Runs the embedded model with a search; `sabotage` plants a fault into the engine's rows.
 fn search(way: Way, sabotage: Option<Sabotage>) -> Ran {
+    search_as(way, move |side| match sabotage {
+        Some(sabotage) => Box::new(Sabotaged::new(side, sabotage)),
+        None => Box::new(side),
+    })
+}
+
+/// The same with the engine in a wrapping.
+fn search_as(way: Way, wrap: impl FnOnce(EngineSide) -> Box<dyn Side> + Send + 'static) -> Ran {
     let model = Model::resolve(None).unwrap();
     let context_tokens = way.tokens + 8;
     let engine_options = engine::Options {
@@ -97,13 +105,7 @@ fn search(way: Way, sabotage: Option<Sabotage>) -> Ran {
     let (file, path, theirs) = (Arc::clone(&model.file), model.path.clone(), options.clone());
     let engine = Loading::start(
         "engine",
-        Box::new(move || {
-            let side = EngineSide::load(&file, &engine_options)?;
-            Ok(match sabotage {
-                Some(sabotage) => Box::new(Sabotaged::new(side, sabotage)),
-                None => Box::new(side),
-            })
-        }),
+        Box::new(move || Ok(wrap(EngineSide::load(&file, &engine_options)?))),
     );
     let exact = Loading::start(
         "exact",
@@ -307,6 +309,69 @@ fn a_fault_in_the_launches_of_waves_is_judged_there() {
         assert!(matches!(judgement, Judgement::Weights(_)), "{judgement:?}");
         assert_eq!(cause, Label::MemoryCorruption);
     }
+}
+
+#[test]
+fn a_readout_that_differs_alone_is_said_to() {
+    let fault = Fault::FlipReadout { index: 9, bit: 4 };
+    let finding = find(Sabotage { tap: "logits", layer: None, call: 1, fault });
+    assert_eq!(finding.kind, Kind::Readout);
+    assert_eq!(finding.divergence.element.unwrap().index, 9);
+    assert!(finding.located.is_none());
+}
+
+/// Every second answer of an operation has another bit.
+struct Flaky<S> {
+    inner: S,
+    asked: usize,
+}
+
+impl<S: Side> Side for Flaky<S> {
+    fn identity(&self) -> SideIdentity {
+        self.inner.identity()
+    }
+
+    fn forward(&mut self, tokens: &[u32], watcher: &mut dyn Watcher) -> Result<Readout, SideError> {
+        self.inner.forward(tokens, watcher)
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+    }
+
+    fn position(&self) -> usize {
+        self.inner.position()
+    }
+
+    fn hasher(&self) -> fn(&[f32]) -> u64 {
+        self.inner.hasher()
+    }
+
+    fn copies(&self) -> Option<Copies> {
+        self.inner.copies()
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        let mut answer = self.inner.answer(question)?;
+        self.asked += 1;
+        if let (Answer::Rows(rows), 0) = (&mut answer, self.asked % 2) {
+            rows[3] = f32::from_bits(rows[3].to_bits() ^ 1);
+        }
+        Ok(answer)
+    }
+}
+
+#[test]
+fn answers_that_change_are_not_deterministic() {
+    let fault = Fault::FlipBit { index: 3, bit: 0 };
+    let sabotage = Sabotage { tap: "q_rope", layer: Some(2), call: 0, fault };
+    let finding = explained(search_as(way(6), |side| {
+        Box::new(Flaky { inner: Sabotaged::new(side, sabotage), asked: 0 })
+    }));
+    let located = finding.located.unwrap();
+    let expected = Judgement::NotDeterministic { runs: 5, answers: 2, elements_differing: 1 };
+    assert_eq!(located.judgement, expected);
+    assert_eq!(located.diagnosis.first().unwrap().label, Label::Race);
 }
 
 #[test]

@@ -76,6 +76,9 @@ pub fn nothing(outcome: &Outcome, taps_seen: usize) -> String {
             let rows = outcome.tally.rows_compared;
             fact("found", &format!("nothing differs: {taps_seen} tensors of taps, {rows} rows"))
         }
+        Verdict::Inconclusive(reason @ Reason::NonFiniteOnBothSides { .. }) => {
+            fact("found", &format!("{reason}: nobody is right, and no operation differs"))
+        }
         Verdict::Inconclusive(Reason::SideFailed { message }) => {
             let after =
                 format!("after {} steps and {taps_seen} tensors of taps", outcome.steps_compared);

@@ -30,6 +30,13 @@ pub enum Fault {
         /// Which element.
         index: usize,
     },
+    /// One bit of one element of the readout, although its tap is right.
+    FlipReadout {
+        /// Which element.
+        index: usize,
+        /// Which bit.
+        bit: u32,
+    },
     /// The last element is missing.
     Shorten,
     /// The tap is not emitted.
@@ -119,10 +126,10 @@ impl<S: Side> Side for Sabotaged<S> {
 /// Damages one row in place. Dropping, swapping and shifting are no matter of one row.
 pub fn plant(row: &mut Row, fault: Fault) {
     match (row, fault) {
-        (Row::F32(values), Fault::FlipBit { index, bit }) => {
+        (Row::F32(values), Fault::FlipBit { index, bit } | Fault::FlipReadout { index, bit }) => {
             values[index] = f32::from_bits(values[index].to_bits() ^ (1 << bit));
         }
-        (Row::F64(values), Fault::FlipBit { index, bit }) => {
+        (Row::F64(values), Fault::FlipBit { index, bit } | Fault::FlipReadout { index, bit }) => {
             values[index] = f64::from_bits(values[index].to_bits() ^ (1 << bit));
         }
         (Row::F32(values), Fault::WriteNan { index }) => values[index] = f32::NAN,
@@ -148,7 +155,9 @@ impl Watcher for Saboteur<'_> {
     }
 
     fn tap(&mut self, tap: Tap<'_>) {
-        let here = tap.name == self.sabotage.tap && tap.layer == self.sabotage.layer;
+        let innocent = matches!(self.sabotage.fault, Fault::FlipReadout { .. });
+        let named = tap.name == self.sabotage.tap && tap.layer == self.sabotage.layer;
+        let here = named && !innocent;
         if !here || self.done {
             return self.watcher.tap(tap);
         }
