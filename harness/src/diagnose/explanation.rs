@@ -69,6 +69,39 @@ pub enum Label {
 }
 
 impl Label {
+    /// All of them.
+    pub const ALL: [Self; 29] = [
+        Self::Race,
+        Self::MemoryCorruption,
+        Self::BitFlip,
+        Self::NotWritten,
+        Self::Uninitialised,
+        Self::Transposed,
+        Self::WrongRow,
+        Self::Shifted,
+        Self::HeadMapping,
+        Self::WrongLayer,
+        Self::Stale,
+        Self::Overlap,
+        Self::MissingTerm,
+        Self::DoubleTerm,
+        Self::Activation,
+        Self::WrongInput,
+        Self::OffByOneLength,
+        Self::MissingContext,
+        Self::WrongMask,
+        Self::RotaryConvention,
+        Self::RotaryPosition,
+        Self::Scaled,
+        Self::WrongEpsilon,
+        Self::Dequantisation,
+        Self::WeightType,
+        Self::WrongMatrix,
+        Self::ContractionIndex,
+        Self::Rounding,
+        Self::NonFinite,
+    ];
+
     /// The words in reports; those of the fault matrix.
     pub fn words(self) -> &'static str {
         match self {

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use half::{bf16, f16};
 use reference::KvType;
 
 use super::attention::{CHUNK, Inputs, Reading, rows_and_zeros};
+use super::narrow::{NARROWINGS, Narrowing};
 use super::operation::Named;
 use super::places::list;
 use super::substitutes::substitutes;
@@ -207,34 +207,18 @@ pub(super) fn inputs(evidence: &Evidence<'_>) -> Answer {
     Err(No::Refuted)
 }
 
-/// The nearest f16 towards zero.
-pub(super) fn f16_towards_zero(value: f32) -> f32 {
-    let near = f16::from_f32(value);
-    if near.to_f32().abs() > value.abs() {
-        f16::from_bits(near.to_bits() - 1).to_f32()
-    } else {
-        near.to_f32()
-    }
-}
-
 /// Keys and values kept in another precision, and scores scaled twice or not at all.
 pub(super) fn precision(evidence: &Evidence<'_>) -> Answer {
     let inputs = Inputs::of(evidence)?;
     let each = |rows: &[f32], function: fn(f32) -> f32| -> Vec<f32> {
         rows.iter().map(|value| function(*value)).collect()
     };
-    let forms: [(&str, fn(f32) -> f32); 5] = [
-        ("in f16 by truncation", f16_towards_zero),
-        ("in f16 by nearest even", |value| f16::from_f32(value).to_f32()),
-        ("in f32", |value| value),
-        ("in bf16 by nearest even", |value| bf16::from_f32(value).to_f32()),
-        ("in bf16 by truncation", |value| f32::from_bits(value.to_bits() & 0xffff_0000)),
-    ];
-    for (what, function) in forms {
+    let as_is: Narrowing = ("f32", |value| value);
+    for (what, function) in NARROWINGS.into_iter().chain([as_is]) {
         let keys = each(&inputs.keys, function);
         let values = each(&inputs.values, function);
         if (Inputs { keys, values, kv: KvType::F32, ..inputs.clone() }).holds(evidence) {
-            let text = format!("keys and values kept {what}, exactly, {}", evidence.all());
+            let text = format!("keys and values kept in {what}, exactly, {}", evidence.all());
             return Ok(Explanation::new(Label::Rounding, text).with("kept", what));
         }
     }

@@ -88,6 +88,29 @@ pub(super) fn not_written(evidence: &Evidence<'_>) -> Answer {
         .with("elements", indices.len()))
 }
 
+/// NaN that the operation does not give on the right inputs: it read what nobody wrote. On some
+/// devices the poison's own bits do not survive arithmetic.
+pub(super) fn uninitialised(evidence: &Evidence<'_>) -> Answer {
+    let lacks = || No::Lacks("the operation alone on the engine".into());
+    let indices: Vec<usize> = evidence.differing().collect();
+    let first = *indices.first().ok_or(No::Refuted)?;
+    if indices.iter().any(|index| !evidence.actual[*index].is_nan()) {
+        return Err(No::Refuted);
+    }
+    if evidence.alone_reproduces.ok_or_else(lacks)? {
+        return Err(No::Refuted);
+    }
+    let text = format!(
+        "NaN in {}, which the operation alone does not give on the reference's inputs; the others \
+         are equal",
+        extent(evidence, &indices)
+    );
+    Ok(Explanation::new(Label::Uninitialised, text)
+        .with("row", first / evidence.width)
+        .with("index", first % evidence.width)
+        .with("elements", indices.len()))
+}
+
 /// Everything that differs is no finite number. The last resort: it says what, not why.
 pub(super) fn non_finite(evidence: &Evidence<'_>) -> Answer {
     let indices: Vec<usize> = evidence.differing().collect();

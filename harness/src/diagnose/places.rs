@@ -196,6 +196,9 @@ pub(super) fn shifted(evidence: &Evidence<'_>) -> Answer {
     Err(No::Refuted)
 }
 
+/// What should stand at an index, where that is known.
+type Value<'f> = &'f dyn Fn(usize) -> Option<f32>;
+
 fn shifted_by(evidence: &Evidence<'_>, step: isize) -> Option<Explanation> {
     let (width, total) = (evidence.width, evidence.actual.len());
     // Whole rows and whole heads have names of their own.
@@ -226,7 +229,7 @@ fn shifted_by(evidence: &Evidence<'_>, step: isize) -> Option<Explanation> {
         Some(evidence.expected[index / width * width + column])
     };
     let flat = |index: usize| Some(evidence.expected[away(index, total)?]);
-    let sources: [(&str, &dyn Fn(usize) -> Option<f32>); 2] =
+    let sources: [(&str, Value<'_>); 2] =
         [("in the flat tensor", &flat), ("inside each row", &in_row)];
     for (what, value) in sources {
         let candidate: Vec<Option<f32>> = (0..total).map(value).collect();

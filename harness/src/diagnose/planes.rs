@@ -142,7 +142,7 @@ const Q5_K_FIFTHS: Plane = Plane {
     wrong: &[
         ("missing", None),
         ("in linear order", Some(|i| (16 + i / 8, i as u32 % 8))),
-        ("of the neighbour group", Some(|i| (16 + i % 32, i as u32 / 32 ^ 1))),
+        ("of the neighbour group", Some(|i| (16 + i % 32, (i as u32 / 32) ^ 1))),
     ],
 };
 const Q6_K_LOW: Plane = Plane {
@@ -244,4 +244,67 @@ pub(super) fn misreadings(kind: WeightType) -> Vec<Misreading> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use reference::exact::ops::{self, MatrixBytes};
+
+    use super::*;
+
+    fn values(kind: WeightType, bytes: &[u8]) -> Vec<f32> {
+        let columns = kind.block_values();
+        ops::embed(MatrixBytes { kind, bytes, rows: 1, columns }, &[0])
+    }
+
+    /// Each value of a block stands where its plane says: changing it there changes it alone.
+    #[test]
+    fn right_places_are_those_of_the_reference() {
+        let mut tested = 0;
+        for kind in WeightType::ALL {
+            // No field is zero, so every value counts.
+            let block = vec![0x21; kind.block_bytes()];
+            let before = values(kind, &block);
+            for plane in planes(kind) {
+                for index in 0..plane.values {
+                    let (byte, shift) = (plane.right)(index);
+                    let mut other = block.clone();
+                    other[byte] ^= 1 << shift;
+                    let after = values(kind, &other);
+                    let changed: Vec<usize> =
+                        (0..before.len()).filter(|at| before[*at] != after[*at]).collect();
+                    assert_eq!(changed, [index], "{} {}", kind.name(), plane.name);
+                    tested += 1;
+                }
+            }
+        }
+        assert!(tested > 2000, "{tested}");
+    }
+
+    /// A misreading changes the block, and never leaves it.
+    #[test]
+    fn every_misreading_changes_what_is_read() {
+        for kind in WeightType::ALL {
+            let mut seed = 1_u32;
+            let mut block: Vec<u8> = (0..kind.block_bytes())
+                .map(|_| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (seed >> 24) as u8
+                })
+                .collect();
+            // Finite fields wherever a type has its f16.
+            for at in [1, 3, 81, 83, 109, 209] {
+                if let Some(byte) = block.get_mut(at) {
+                    *byte &= 0x3b;
+                }
+            }
+            let before = values(kind, &block);
+            for misreading in misreadings(kind) {
+                let mut other = block.clone();
+                misreading.rewrite(&mut other);
+                let what = (&misreading.field, &misreading.how);
+                assert!(values(kind, &other) != before, "{} {what:?}", kind.name());
+            }
+        }
+    }
 }

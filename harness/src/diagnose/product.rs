@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
 use reference::Activations;
 use reference::exact::ops::{self, MatrixBytes};
 
-use super::keys::f16_towards_zero;
+use super::narrow::NARROWINGS;
 use super::operation::{Source, level, source};
 use super::substitutes::substitutes;
 use super::{Answer, Evidence, Explanation, Label, No, Weight, same};
@@ -179,22 +178,17 @@ pub(super) fn digits(evidence: &Evidence<'_>) -> Answer {
             return Ok(explain(format!("activations in {other} for {own}")));
         }
     }
-    let forms: [(&str, fn(f32) -> f32); 4] = [
-        ("activations in f16", |value| f16::from_f32(value).to_f32()),
-        ("activations in f16 by truncation", f16_towards_zero),
-        ("activations in bf16", |value| bf16::from_f32(value).to_f32()),
-        ("activations in bf16 by truncation", |value| {
-            f32::from_bits(value.to_bits() & 0xffff_0000)
-        }),
-    ];
-    for (what, function) in forms {
+    for (what, function) in NARROWINGS {
         let rounded = changed(&x, weight.columns, |_, value| function(value));
         if equals_rows(evidence, &weight, evidence.activations, &rounded) {
-            return Ok(explain(what.to_owned()));
+            return Ok(explain(format!("activations in {what}")));
         }
     }
     Err(No::Refuted)
 }
+
+/// Where in its run the activation for a weight comes from.
+type Order = Box<dyn Fn(usize) -> usize>;
 
 /// Activations that met the weights of other inner indices of the same group.
 pub(super) fn contraction(evidence: &Evidence<'_>) -> Answer {
@@ -211,7 +205,7 @@ pub(super) fn contraction(evidence: &Evidence<'_>) -> Answer {
             .with("tensor", &weight)
             .with("input", &input)
     };
-    let mut orders: Vec<(String, usize, Box<dyn Fn(usize) -> usize>)> = Vec::new();
+    let mut orders: Vec<(String, usize, Order)> = Vec::new();
     for run in [4, 8, 16, 32, 64, 128, 256] {
         if run > columns || !columns.is_multiple_of(run) {
             continue;

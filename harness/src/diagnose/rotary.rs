@@ -109,6 +109,9 @@ pub(super) fn convention(evidence: &Evidence<'_>) -> Answer {
     Err(No::Refuted)
 }
 
+/// The position of a row.
+type Rule<'f> = &'f dyn Fn(usize) -> Option<usize>;
+
 /// Every row turned by the angle of another position, by one rule for all rows.
 pub(super) fn position(evidence: &Evidence<'_>) -> Answer {
     let Source::Rope { input } = source(evidence)? else { return Err(No::Idle) };
@@ -135,7 +138,7 @@ pub(super) fn position(evidence: &Evidence<'_>) -> Answer {
         let step = position.cast_signed() - own.cast_signed();
         let by_step = |row: usize| (evidence.first_position + row).checked_add_signed(step);
         let starts_over = evidence.first_position > 0 && position == probe;
-        let rules: [(String, &dyn Fn(usize) -> Option<usize>); 3] = [
+        let rules: [(String, Rule<'_>); 3] = [
             (format!("{step:+} from its own"), &by_step),
             (format!("{position} in every row"), &|_| Some(position)),
             ("left at 0 in the first rows and late by a step".into(), &|row| {

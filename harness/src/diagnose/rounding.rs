@@ -1,10 +1,10 @@
 //! Another rounding: a narrower type, truncation, or no more than the derived bounds allow.
 
-use half::{bf16, f16};
+use half::f16;
 use reference::KvType;
 use reference::bounds;
 
-use super::keys::f16_towards_zero;
+use super::narrow::{NARROWINGS, Narrowing};
 use super::operation::{Named, Source, source, tokens};
 use super::{Answer, Certainty, Evidence, Explanation, Label, No};
 
@@ -13,15 +13,9 @@ const WORK_MAX: usize = 1 << 29;
 
 /// Every value narrowed or cut.
 pub(super) fn narrowed(evidence: &Evidence<'_>) -> Answer {
-    let forms: [(&str, fn(f32) -> f32); 6] = [
-        ("f16 by nearest even", |value| f16::from_f32(value).to_f32()),
-        ("f16 by truncation", f16_towards_zero),
-        ("bf16 by nearest even", |value| bf16::from_f32(value).to_f32()),
-        ("bf16 by truncation", |value| f32::from_bits(value.to_bits() & 0xffff_0000)),
-        ("13 bits less by truncation", |value| f32::from_bits(value.to_bits() & 0xffff_e000)),
-        ("no denormals", |value| if value.is_subnormal() { 0.0 * value } else { value }),
-    ];
-    for (what, function) in forms {
+    let flushed: Narrowing =
+        ("no denormals", |value| if value.is_subnormal() { 0.0 * value } else { value });
+    for (what, function) in NARROWINGS.into_iter().chain([flushed]) {
         let rounded: Vec<f32> = evidence.expected.iter().map(|value| function(*value)).collect();
         if evidence.equals(&rounded) {
             let text =
@@ -138,7 +132,8 @@ pub(super) fn within_bound(evidence: &Evidence<'_>) -> Answer {
         let limit = 2.0 * bound(*index);
         let distance = (one - two).abs();
         // Written so that NaN fails it.
-        if !(distance <= limit) {
+        let is_near = distance <= limit;
+        if !is_near {
             return Err(No::Refuted);
         }
         largest = largest.max(distance / limit);

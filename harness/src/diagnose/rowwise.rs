@@ -6,6 +6,9 @@ use super::operation::{Named, Source, level, source};
 use super::substitutes::substitutes;
 use super::{Answer, Evidence, Explanation, Label, No};
 
+/// Makes the rows of a hypothesis.
+type Rows<'f> = &'f dyn Fn() -> Vec<f32>;
+
 /// The sum of stream and branch in every wrong way.
 pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
     let Source::Residual { stream, branch } = source(evidence)? else { return Err(No::Idle) };
@@ -16,7 +19,7 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
     let sum = ops::add(&x, &o);
     let minus: Vec<f32> = o.iter().map(|value| -value).collect();
     let twice = |values: &[f32]| ops::add(values, values);
-    let forms: [(Label, &dyn Fn() -> Vec<f32>, &Named, &str); 7] = [
+    let forms: [(Label, Rows<'_>, &Named, &str); 7] = [
         (Label::MissingTerm, &|| x.to_vec(), &branch, "the sum without"),
         (Label::MissingTerm, &|| o.to_vec(), &stream, "the sum without"),
         (Label::DoubleTerm, &|| ops::add(&sum, &o), &branch, "the sum with twice"),
@@ -60,7 +63,7 @@ pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
     let sigmoid = || -> Vec<f32> {
         powers().iter().zip(&*up).map(|(power, up)| 1.0 / (1.0 + power) * up).collect()
     };
-    let forms: [(Label, &str, &dyn Fn() -> Vec<f32>); 7] = [
+    let forms: [(Label, &str, Rows<'_>); 7] = [
         (Label::Activation, "gate times up, without silu", &|| each(&|gate, up| gate * up)),
         (Label::WrongInput, "silu of up times gate: the two are exchanged", &|| {
             ops::swiglu(level, &up, &gate)

@@ -22,7 +22,8 @@ fn factor(pairs: &[(f32, f32)], plain: &[f32]) -> Option<f32> {
             if one > 0.0 { (below / one, above / one) } else { (above / one, below / one) };
         (lowest, highest) = (lowest.max(low), highest.min(high));
         // Written so that NaN ends it.
-        if !(lowest <= highest) {
+        let is_left = lowest <= highest;
+        if !is_left {
             return None;
         }
     }

@@ -147,3 +147,25 @@ fn pack(block: &mut [u8], fields_of: fn(&Fields, usize) -> (u8, u8)) {
         block[12 + group] = upper_scale & 15 | upper_minimum << 4;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fields that are taken apart and put together again are the same bytes.
+    #[test]
+    fn packing_is_the_inverse_of_taking_apart() {
+        let mut block: Vec<u8> = (0..144_u32).map(|index| (index * 37 + 11) as u8).collect();
+        let before = block.clone();
+        pack(&mut block, |fields, group| (fields.scales[group], fields.mins[group]));
+        assert_eq!(block, before);
+    }
+
+    /// Six bits after six bits, counted by hand: `10_000001` has 1 and then 2.
+    #[test]
+    fn linear_fields_are_six_bits_each() {
+        let mut fields = Fields { scales: [0; 8], mins: [0; 8], bytes: [0; 16] };
+        fields.bytes[..3].copy_from_slice(&[0b1000_0001, 0b0011_0000, 0b0001_0000]);
+        assert_eq!([0, 1, 2, 3].map(|index| fields.linear(index)), [1, 2, 3, 4]);
+    }
+}

@@ -3,8 +3,8 @@
 use super::operation::{Source, source};
 use super::{Evidence, Label};
 
-/// The sources of the engine to read first.
-pub(super) fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
+/// The sources of the engine to read first, from the root of the repository.
+pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
     let operation: &[&str] = match source(evidence) {
         Ok(Source::Embed) => &["engine/kernels/embed.hip", "engine/src/kernels/embed.rs"],
         Ok(Source::Norm { .. }) => &[
@@ -40,7 +40,15 @@ pub(super) fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str
         }
         Err(_) => &[],
     };
-    let cause: &[&str] = match label {
+    let cause = of_cause(evidence, label);
+    let special = [Label::Race, Label::MemoryCorruption, Label::WrongEpsilon, Label::WrongMatrix];
+    let order = if special.contains(&label) { [cause, operation] } else { [operation, cause] };
+    order.concat()
+}
+
+/// The sources behind a cause, whatever the operation.
+fn of_cause(evidence: &Evidence<'_>, label: Label) -> &'static [&'static str] {
+    match label {
         Label::Race => &["engine/src/device/backend.rs", "engine/src/device/buffer.rs"],
         Label::MemoryCorruption | Label::Overlap => {
             &["engine/src/device/buffer.rs", "engine/src/device/launch.rs"]
@@ -70,8 +78,5 @@ pub(super) fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str
             &["engine/kernels/tuned/tile_steps.h", "engine/kernels/tuned/tile_sums.h"]
         }
         _ => &[],
-    };
-    let special = [Label::Race, Label::MemoryCorruption, Label::WrongEpsilon, Label::WrongMatrix];
-    let order = if special.contains(&label) { [cause, operation] } else { [operation, cause] };
-    order.concat()
+    }
 }

@@ -17,10 +17,11 @@ const fn hypothesis(
 
 /// All of them; what needs least to be believed comes first: memory, then right values at wrong
 /// places, then another operation, then other weights, then other numbers.
-pub const HYPOTHESES: [Hypothesis; 35] = [
+pub const HYPOTHESES: [Hypothesis; 36] = [
     hypothesis("race", Anything, memory::race),
     hypothesis("bit flip", Anything, memory::bit_flip),
     hypothesis("not written", Anything, memory::not_written),
+    hypothesis("uninitialised", Anything, memory::uninitialised),
     hypothesis("weight on the device", Anything, memory::device_weight),
     hypothesis("transposed", Values, places::transposed),
     hypothesis("wrong row", Values, places::wrong_row),

@@ -5,6 +5,7 @@
 
 mod cost;
 mod library;
+mod limits;
 mod noise;
 mod operations;
 mod places;
@@ -12,9 +13,12 @@ mod plain;
 mod weights;
 mod world;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
-use harness::diagnose::{Evidence, Label, diagnose};
+use harness::diagnose::{Evidence, Label, diagnose, look_at};
 
 use world::{FLOATS, GROUPED, PLAIN, World};
 
@@ -45,6 +49,7 @@ impl<'w> Planted<'w> {
 fn every_planted_fault_gets_its_name() {
     let mut failures = Vec::new();
     let mut count = 0;
+    let mut labels = BTreeSet::new();
     for (seed, spec) in [GROUPED, PLAIN, FLOATS].iter().enumerate() {
         let world = World::new(spec, 1 + seed as u64);
         let mut planted = places::planted(&world);
@@ -52,6 +57,7 @@ fn every_planted_fault_gets_its_name() {
         planted.extend(weights::planted(&world));
         for Planted { name, evidence, label } in planted {
             count += 1;
+            labels.insert(label);
             let start = Instant::now();
             let found = diagnose(&evidence);
             let seconds = start.elapsed().as_secs_f64();
@@ -65,6 +71,32 @@ fn every_planted_fault_gets_its_name() {
             }
         }
     }
-    println!("{count} faults");
+    eprintln!("{count} faults");
+    let missing: Vec<Label> =
+        Label::ALL.into_iter().filter(|label| !labels.contains(label)).collect();
+    assert!(missing.is_empty(), "no fault was planted for {missing:?}");
     assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// `docs/diagnosis.md` has a row for every label, and every place to look at exists.
+#[test]
+fn the_document_has_every_label() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let document = fs::read_to_string(root.join("docs/diagnosis.md")).unwrap();
+    for label in Label::ALL {
+        assert!(document.contains(&format!("\n| {label} | ")), "no row for {label}");
+    }
+    let world = World::new(&FLOATS, 1);
+    for (tap, layer) in noise::TAPS {
+        let mut evidence = world.evidence(tap, layer, 0);
+        for label in Label::ALL {
+            let places = look_at(&evidence, label);
+            assert!(!places.is_empty(), "{tap}, {label}: nowhere to look");
+            for place in places {
+                assert!(root.join(place).is_file(), "{place} is missing");
+            }
+        }
+        evidence.tap = "unknown".into();
+        assert!(diagnose(&evidence).first().is_none());
+    }
 }

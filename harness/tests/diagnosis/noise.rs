@@ -13,7 +13,7 @@ fn worlds() -> &'static [World; 3] {
     WORLDS.get_or_init(|| [GROUPED, PLAIN, FLOATS].map(|spec| World::new(&spec, 77)))
 }
 
-const TAPS: [(&str, Option<usize>); 18] = [
+pub(crate) const TAPS: [(&str, Option<usize>); 18] = [
     ("embed", None),
     ("attn_norm", Some(1)),
     ("q", Some(1)),
@@ -51,7 +51,11 @@ fn places(stream: &mut Stream, evidence: &Evidence<'_>, count: usize) -> Vec<usi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// Other values everywhere, as large as the right ones.
     #[test]

@@ -18,6 +18,7 @@ pub(crate) fn planted(world: &World) -> Vec<Planted<'_>> {
         norm(world, pass, &mut found);
         rotary(world, pass, &mut found);
         attention(world, pass, &mut found);
+        cache(world, pass, &mut found);
         scaled(world, pass, &mut found);
     }
     found
@@ -222,6 +223,20 @@ fn attention<'w>(world: &'w World, pass: usize, found: &mut Vec<Planted<'w>>) {
     }
     let first = attended(world, &e, own, kv, &|p, _| (0, 0..p + 1));
     plant("KV head 0 for all", Label::HeadMapping, first);
+}
+
+fn cache<'w>(world: &'w World, pass: usize, found: &mut Vec<Planted<'w>>) {
+    let evidence = || world.evidence("attn_out", Some(1), pass);
+    let at = evidence().pass_positions;
+    let rows = |tap, layer| world.rows(tap, Some(layer), 0..at.end);
+    let (keys, values) = (rows("k_rope", 1), rows("v", 1));
+    let kv = world.spec.kv;
+    let group = world.config.heads / world.config.kv_heads;
+    let right = |position: usize, head: usize| (head / group, 0..position + 1);
+    let e = evidence();
+    let mut plant = |name: &str, label, actual: Vec<f32>| {
+        found.push(Planted::new(format!("{name}, pass {pass}"), evidence(), label, actual));
+    };
     let (other_keys, other_values) = (rows("k_rope", 0), rows("v", 0));
     let other = attended(world, &e, [&other_keys, &other_values], kv, &right);
     plant("cache of layer 0", Label::WrongLayer, other);

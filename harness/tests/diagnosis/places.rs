@@ -17,6 +17,7 @@ fn each(evidence: &Evidence<'_>, value: impl Fn(usize, usize) -> f32) -> Vec<f32
 pub(crate) fn planted(world: &World) -> Vec<Planted<'_>> {
     let mut found = transposed(world);
     found.extend(moved(world));
+    found.extend(readouts(world));
     found.extend(memory(world));
     found.extend(elsewhere(world));
     found
@@ -115,6 +116,14 @@ fn moved(world: &World) -> Vec<Planted<'_>> {
         Label::HeadMapping,
         each(&ev, |r, c| ev.expected_row(r)[(kv_heads - 1 - c / size) * size + c % size]),
     );
+    found
+}
+
+fn readouts(world: &World) -> Vec<Planted<'_>> {
+    let mut found = Vec::new();
+    let mut plant = |name: &str, evidence, label, actual| {
+        found.push(Planted::new(name.to_owned(), evidence, label, actual));
+    };
     for pass in [0, 1, 3] {
         let norm = || world.evidence("final_norm", None, pass);
         if norm().pass_positions.len() < 2 {
@@ -169,6 +178,11 @@ fn memory(world: &World) -> Vec<Planted<'_>> {
         uninitialised.alone_reproduces = Some(false);
         let actual = vec![poison; uninitialised.expected.len()];
         found.push(Planted::new("poison read".into(), uninitialised, Label::Uninitialised, actual));
+        let mut canonical = evidence();
+        canonical.alone_reproduces = Some(false);
+        let mut actual = canonical.expected.clone();
+        actual[3..9].fill(f32::NAN);
+        found.push(Planted::new("NaN read".into(), canonical, Label::Uninitialised, actual));
         let mut race = evidence();
         race.repeats = Some(Repeats { runs: 8, answers: 3, elements_differing: 17 });
         let mut actual = race.expected.clone();

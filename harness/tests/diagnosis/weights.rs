@@ -14,7 +14,11 @@ pub(crate) fn planted(world: &World) -> Vec<Planted<'_>> {
     let mut found = Vec::new();
     for pass in [0, 3] {
         for tap in ["q", "v", "down", "wo"] {
-            of_product(world, tap, pass, &mut found);
+            let operands = Operands::of(world, tap, pass);
+            fields(&operands, &mut found);
+            places(&operands, &mut found);
+            sums(&operands, &mut found);
+            others(&operands, &mut found);
         }
         matrices(world, pass, &mut found);
     }
@@ -22,16 +26,36 @@ pub(crate) fn planted(world: &World) -> Vec<Planted<'_>> {
     found
 }
 
-/// The weight and the input of a product's tap.
-fn operands<'w>(world: &'w World, evidence: &Evidence<'_>) -> (Weight<'w>, Vec<f32>) {
-    let (name, input) = match &*evidence.tap {
-        "q" => ("attn_q", "attn_norm"),
-        "v" => ("attn_v", "attn_norm"),
-        "wo" => ("attn_output", "attn_out"),
-        _ => ("ffn_down", "swiglu"),
-    };
-    let weight = world.shelf.weight(&format!("blk.1.{name}.weight")).unwrap();
-    (weight, world.rows(input, Some(1), evidence.pass_positions.clone()))
+/// A product's tap with its weight and its input.
+struct Operands<'w> {
+    world: &'w World,
+    tap: &'static str,
+    pass: usize,
+    weight: Weight<'w>,
+    x: Vec<f32>,
+}
+
+impl<'w> Operands<'w> {
+    fn of(world: &'w World, tap: &'static str, pass: usize) -> Self {
+        let (name, input) = match tap {
+            "q" => ("attn_q", "attn_norm"),
+            "v" => ("attn_v", "attn_norm"),
+            "wo" => ("attn_output", "attn_out"),
+            _ => ("ffn_down", "swiglu"),
+        };
+        let weight = world.shelf.weight(&format!("blk.1.{name}.weight")).unwrap();
+        let x = world.rows(input, Some(1), world.evidence(tap, Some(1), pass).pass_positions);
+        Self { world, tap, pass, weight, x }
+    }
+
+    fn evidence(&self) -> Evidence<'w> {
+        self.world.evidence(self.tap, Some(1), self.pass)
+    }
+
+    fn planted(&self, name: &str, label: Label, actual: Vec<f32>) -> Planted<'w> {
+        let name = format!("{name}, {} {}, pass {}", self.weight.kind.name(), self.tap, self.pass);
+        Planted::new(name, self.evidence(), label, actual)
+    }
 }
 
 fn product(weight: &Weight<'_>, x: &[f32]) -> Vec<f32> {
@@ -42,15 +66,10 @@ fn with_bytes(weight: &Weight<'_>, bytes: Vec<u8>) -> Weight<'static> {
     Weight { bytes: Cow::Owned(bytes), ..*weight }
 }
 
-fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut Vec<Planted<'w>>) {
-    let evidence = || world.evidence(tap, Some(1), pass);
-    let (weight, x) = operands(world, &evidence());
-    let kind = weight.kind;
-    let columns = weight.columns;
-    let mut plant = |name: &str, label, actual| {
-        let name = format!("{name}, {} {tap}, pass {pass}", kind.name());
-        found.push(Planted::new(name, evidence(), label, actual));
-    };
+fn fields<'w>(operands: &Operands<'w>, found: &mut Vec<Planted<'w>>) {
+    let Operands { weight, x, .. } = operands;
+    let (kind, columns) = (weight.kind, weight.columns);
+    let mut plant = |name: &str, label, actual| found.push(operands.planted(name, label, actual));
     let read_by = |reader: fn(&[u8]) -> plain::Taken| -> Vec<f32> {
         let rows: Vec<_> =
             (0..weight.rows).map(|row| plain::taken(kind, weight.row(row), reader)).collect();
@@ -64,7 +83,11 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
                 Label::Dequantisation,
                 read_by(|block| plain::Taken { dmin: 0.0, ..right_q4_k(block) }),
             );
-            assert_eq!(read_by(right_q4_k), evidence().expected, "plain products are the contract");
+            assert_eq!(
+                read_by(right_q4_k),
+                operands.evidence().expected,
+                "plain products are the contract"
+            );
         }
         WeightType::Q6K => {
             plant("linear planes", Label::Dequantisation, read_by(linear_q6_k));
@@ -75,8 +98,15 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
     if matches!(kind, WeightType::Q4_1 | WeightType::Q5_1) {
         let mut bytes = weight.bytes.to_vec();
         bytes.chunks_mut(size).for_each(|block| block[2..4].fill(0));
-        plant("no minimum", Label::Dequantisation, product(&with_bytes(&weight, bytes), &x));
+        plant("no minimum", Label::Dequantisation, product(&with_bytes(weight, bytes), x));
     }
+}
+
+fn places<'w>(operands: &Operands<'w>, found: &mut Vec<Planted<'w>>) {
+    let Operands { weight, x, .. } = operands;
+    let (kind, columns) = (weight.kind, weight.columns);
+    let mut plant = |name: &str, label, actual| found.push(operands.planted(name, label, actual));
+    let size = kind.block_bytes();
     // The tensor as `[column][row]` of blocks, and a reader that takes it for that.
     let (rows, across) = (weight.rows, columns / kind.block_values());
     let places = || (0..rows).flat_map(|row| (0..across).map(move |column| (row, column)));
@@ -88,11 +118,18 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
         read.extend_from_slice(&weight.bytes[(column * rows + row) * size..][..size]);
     }
     if across > 1 {
-        let stored = product(&with_bytes(&weight, stored), &x);
+        let stored = product(&with_bytes(weight, stored), x);
         plant("weights stored transposed", Label::Transposed, stored);
-        let read = product(&with_bytes(&weight, read), &x);
+        let read = product(&with_bytes(weight, read), x);
         plant("weights read transposed", Label::Transposed, read);
     }
+}
+
+fn sums<'w>(operands: &Operands<'w>, found: &mut Vec<Planted<'w>>) {
+    let Operands { weight, x, .. } = operands;
+    let (kind, columns) = (weight.kind, weight.columns);
+    let mut plant = |name: &str, label, actual| found.push(operands.planted(name, label, actual));
+    let size = kind.block_bytes();
     // The last chunk of the sum is never added.
     let chunk = match kind.block_values() {
         1 => 64,
@@ -105,12 +142,12 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
             .flat_map(|row| &weight.row(row)[..kept / kind.block_values() * size])
             .copied()
             .collect();
-        let less = Weight { columns: kept, bytes: Cow::Owned(bytes), ..weight };
+        let less = Weight { columns: kept, bytes: Cow::Owned(bytes), ..*weight };
         let x: Vec<f32> = x.chunks(columns).flat_map(|x| &x[..kept]).copied().collect();
         plant("no last chunk", Label::MissingTerm, product(&less, &x));
     }
     let reversed: Vec<f32> = x.chunks(4).flat_map(|four| four.iter().rev()).copied().collect();
-    plant("words of digits reversed", Label::ContractionIndex, product(&weight, &reversed));
+    plant("words of digits reversed", Label::ContractionIndex, product(weight, &reversed));
     let tokens = x.len() / columns;
     if kind.block_values() == 1 && tokens >= 16 {
         let tiled = |index: usize| {
@@ -122,8 +159,14 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
             x[(tile_row + k % 16) * columns + tile_k + row % 16]
         };
         let tiled: Vec<f32> = (0..x.len()).map(tiled).collect();
-        plant("operand tiles transposed", Label::ContractionIndex, product(&weight, &tiled));
+        plant("operand tiles transposed", Label::ContractionIndex, product(weight, &tiled));
     }
+}
+
+fn others<'w>(operands: &Operands<'w>, found: &mut Vec<Planted<'w>>) {
+    let Operands { weight, x, .. } = operands;
+    let (kind, size) = (weight.kind, weight.kind.block_bytes());
+    let mut plant = |name: &str, label, actual| found.push(operands.planted(name, label, actual));
     let other = match kind {
         WeightType::F16 => Some(WeightType::Bf16),
         WeightType::Bf16 => Some(WeightType::F16),
@@ -136,23 +179,23 @@ fn of_product<'w>(world: &'w World, tap: &'static str, pass: usize, found: &mut 
         let mut wrong = Weight { kind: other, ..weight.clone() };
         let bytes = wrong.row_bytes() * wrong.rows;
         wrong.bytes = Cow::Owned(weight.bytes[..bytes].to_vec());
-        let actual = product(&wrong, &x);
+        let actual = product(&wrong, x);
         if actual.iter().filter(|value| value.is_finite()).count() > 2 {
             plant("as another type", Label::WeightType, actual);
         }
     }
-    let exact = in_f64(&weight, &x);
+    let exact = in_f64(weight, x);
     plant("summed in f64", Label::Rounding, exact);
     if kind.block_values() > 1 {
-        let less = ops::product(Level::best(true), Activations::I8, weight.matrix(), &x);
+        let less = ops::product(Level::best(true), Activations::I8, weight.matrix(), x);
         plant("one digit", Label::Rounding, less);
     }
     // A bit of a row in the middle; a low one, so that nothing overflows.
     let at = weight.rows / 2 * weight.row_bytes() + size / 2;
     let mut bytes = weight.bytes.to_vec();
     bytes[at] ^= 4;
-    let actual = product(&with_bytes(&weight, bytes), &x);
-    if actual != evidence().expected && pass == 0 {
+    let actual = product(&with_bytes(weight, bytes), x);
+    if actual != operands.evidence().expected && operands.pass == 0 {
         plant("a bit of a weight", Label::MemoryCorruption, actual);
     }
 }

@@ -46,10 +46,11 @@ pub(crate) const GROUPED: Spec = Spec {
     tied: false,
     vocabulary: 330,
     passes: &PASSES,
+    // Embedding and up, output and down, q, k, v, the attention's output, gate.
     kinds: &[
-        WeightType::Q4K,
-        WeightType::Q6K,
         WeightType::Q5K,
+        WeightType::Q6K,
+        WeightType::Q4K,
         WeightType::Q8_0,
         WeightType::Q2K,
         WeightType::Q3K,
@@ -267,6 +268,13 @@ impl World {
                 self.put(tap, at, width, values);
             }
         }
+        self.read_out(&stream);
+    }
+
+    /// Hidden state and logits of the last position of every pass.
+    fn read_out(&mut self, stream: &[f32]) {
+        let config = self.config.clone();
+        let hidden = config.hidden;
         self.widths.extend([("final_norm", hidden), ("logits", config.vocabulary)]);
         for pass in self.spec.passes {
             let last = &stream[(pass.end - 1) * hidden..][..hidden];
