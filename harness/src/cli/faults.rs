@@ -1,6 +1,7 @@
 //! `lockstep faults`: plants every fault and says what the search made of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Write};
 
 use clap::Args;
@@ -52,10 +53,11 @@ impl FaultsCommand {
             (Some(_), None) => false,
         };
         for case in CASES.iter().filter(|case| wanted(case.fault)) {
-            if !models.contains_key(&case.fixture) {
-                models.insert(case.fixture, Model::new(case.fixture)?);
-            }
-            let trial = trial(case, &models[&case.fixture], threads)?;
+            let model = match models.entry(case.fixture) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => place.insert(Model::new(case.fixture)?),
+            };
+            let trial = trial(case, model, threads)?;
             if self.format == Format::Json {
                 serde_json::to_writer(&mut output, &trial).map_err(io::Error::from)?;
                 output.write_all(b"\n")?;

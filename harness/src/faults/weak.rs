@@ -55,10 +55,9 @@ pub fn weigh(
         let two = engine.forward(&tokens, &mut Unwatched)?.logits;
         top1_passes &= top(&one) == top(&two);
         let step = Figures::of(&one.to_f64(), &two.to_f64());
-        // Written so that NaN stays.
-        cosine = if step.cosine >= cosine { cosine } else { step.cosine };
-        nmse = if step.nmse <= nmse { nmse } else { step.nmse };
-        largest = if step.largest <= largest { largest } else { step.largest };
+        cosine = -worse(-cosine, -step.cosine);
+        nmse = worse(nmse, step.nmse);
+        largest = worse(largest, step.largest);
         tokens = vec![*next];
     }
     engine.reset();
@@ -74,6 +73,11 @@ pub fn weigh(
         nmse: Number::F64(nmse),
         largest: Number::F64(largest),
     })
+}
+
+/// The larger of two, and NaN once there is one.
+fn worse(so_far: f64, next: f64) -> f64 {
+    if so_far.is_nan() || next <= so_far { so_far } else { next }
 }
 
 /// The largest logit that is a number; token 0 where there is none, as an engine does that looks
@@ -104,14 +108,10 @@ impl Figures {
         let dot: f64 = pairs().map(|(one, two)| one * two).sum();
         let square = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
         let errors: f64 = pairs().map(|(one, two)| (one - two) * (one - two)).sum();
-        let larger = |largest: f64, (one, two): (&f64, &f64)| {
-            let difference = (one - two).abs();
-            if difference <= largest { largest } else { difference }
-        };
         Self {
             cosine: dot / (square(expected) * square(actual)).sqrt(),
             nmse: errors / square(expected),
-            largest: pairs().fold(0.0, larger),
+            largest: pairs().map(|(one, two)| (one - two).abs()).fold(0.0, worse),
         }
     }
 }
