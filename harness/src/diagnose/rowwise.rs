@@ -12,7 +12,7 @@ type Rows<'f> = &'f dyn Fn() -> Vec<f32>;
 /// The sum of stream and branch in every wrong way.
 pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
     let Source::Residual { stream, branch } = source(evidence)? else { return Err(No::Idle) };
-    let (x, o) = (evidence.input(&stream)?, evidence.input(&branch)?);
+    let (x, o) = (evidence.input_like(&stream)?, evidence.input_like(&branch)?);
     let explain = |label, what: String| {
         Explanation::new(label, format!("got equals {what} exactly, {}", evidence.all()))
     };
@@ -50,7 +50,8 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
 pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
     let Source::Swiglu { layer } = source(evidence)? else { return Err(No::Idle) };
     let named = |tap| Named { tap, layer: Some(layer) };
-    let (gate, up) = (evidence.input(&named("gate"))?, evidence.input(&named("up"))?);
+    let gate = evidence.input_like(&named("gate"))?;
+    let up = evidence.input_like(&named("up"))?;
     let level = level();
     let each = |function: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
         gate.iter().zip(&*up).map(|(gate, up)| function(*gate, *up)).collect()
@@ -112,7 +113,7 @@ fn epsilons() -> Vec<f32> {
 /// Another epsilon. Those that give the same bits are named together.
 pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
     let Source::Norm { stream, weight } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&stream)?, evidence.vector(&weight)?);
+    let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&weight)?);
     let width = evidence.width;
     let holds = |eps: &f32| {
         evidence
@@ -137,8 +138,11 @@ pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
 /// The weights of a norm missing, doubled, or another norm's; another input.
 pub(super) fn norm(evidence: &Evidence<'_>) -> Answer {
     let Source::Norm { stream, weight: name } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&stream)?, evidence.vector(&name)?);
+    let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&name)?);
     let (width, eps) = (evidence.width, evidence.config.eps);
+    if weight.len() != width {
+        return Err(No::Lacks(format!("`{name}` of {width} values")));
+    }
     let holds = |x: &[f32], weight: &[f32]| {
         weight.len() == width
             && evidence
