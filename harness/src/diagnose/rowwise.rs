@@ -33,9 +33,13 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
             return Ok(explain(label, format!("{words} {operand}")).with("term", operand));
         }
     }
+    let part = |rows: &[f32], row: usize| -> Vec<f32> {
+        rows[row * evidence.width..][..evidence.width].to_vec()
+    };
     for (kept, replaced) in [(&x, &branch), (&o, &stream)] {
         for other in substitutes(evidence, replaced) {
-            if evidence.equals(&ops::add(kept, &other.rows)) {
+            let row = |row: usize| ops::add(&part(kept, row), &part(&other.rows, row));
+            if evidence.equals_rows(row) {
                 let what = format!("the sum with {} for {replaced}", other.what);
                 return Ok(explain(other.label, what)
                     .with("read", other.what)
@@ -87,7 +91,8 @@ pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
     for (tap, first) in [("gate", true), ("up", false)] {
         for other in substitutes(evidence, &named(tap)) {
             let (gate, up) = if first { (&other.rows, &up) } else { (&gate, &other.rows) };
-            if evidence.equals(&ops::swiglu(level, gate, up)) {
+            let part = |row: usize| row * evidence.width..(row + 1) * evidence.width;
+            if evidence.equals_rows(|row| ops::swiglu(level, &gate[part(row)], &up[part(row)])) {
                 let text = format!("with {} for `{tap}`, exactly, {}", other.what, evidence.all());
                 return Ok(Explanation::new(other.label, text)
                     .with("read", other.what)
