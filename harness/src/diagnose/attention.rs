@@ -35,7 +35,10 @@ pub(super) struct Reading {
 impl<'a> Inputs<'a> {
     pub(super) fn of(evidence: &Evidence<'a>) -> Result<Self, No> {
         let Source::Attention { layer } = source(evidence)? else { return Err(No::Idle) };
-        let queries = evidence.input(&Named { tap: "q_rope", layer: Some(layer) })?;
+        let queries = evidence.input_like(&Named { tap: "q_rope", layer: Some(layer) })?;
+        if evidence.heads().is_none() {
+            return Err(No::Lacks(format!("rows of {} heads", evidence.config.heads)));
+        }
         let rows = |tap| rows_and_zeros(evidence, &Named { tap, layer: Some(layer) });
         let (keys, values) = (rows("k_rope")?, rows("v")?);
         Ok(Self { layer, queries, keys, values, kv: evidence.kv })

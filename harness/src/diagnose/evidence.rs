@@ -119,6 +119,8 @@ impl Evidence<'_> {
             && self.expected.len() == self.actual.len()
             && self.expected.len().is_multiple_of(self.width)
             && !self.expected.is_empty()
+            && self.pass_positions.start <= self.first_position
+            && self.positions().end <= self.pass_positions.end
     }
 }
 

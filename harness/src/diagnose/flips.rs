@@ -3,6 +3,7 @@
 use reference::exact::ops::{self, MatrixBytes};
 
 use super::operation::{Source, level, source, tokens};
+use super::product::operands;
 use super::{Answer, Evidence, Explanation, Label, No, Weight, same};
 
 /// How many rows of flipped weights are made at once.
@@ -22,7 +23,7 @@ struct Found {
 pub(super) fn weight_bit(evidence: &Evidence<'_>) -> Answer {
     let (name, row, found) = match source(evidence)? {
         Source::Product { input, weight: name } => {
-            let (x, weight) = (evidence.input(&input)?, evidence.weight(&name)?);
+            let (x, weight) = operands(evidence, &input, &name)?;
             let output = only_column(evidence)?;
             let outputs = |bytes: &[u8], row: usize| {
                 let x = &x[row * weight.columns..][..weight.columns];
@@ -34,10 +35,10 @@ pub(super) fn weight_bit(evidence: &Evidence<'_>) -> Answer {
             (name, output, found)
         }
         Source::Norm { stream, weight: name } => {
-            let (x, weight) = (evidence.input(&stream)?, evidence.weight(&name)?);
+            let (x, weight) = (evidence.input_like(&stream)?, evidence.weight(&name)?);
             let column = only_column(evidence)?;
             let (width, size) = (evidence.width, weight.kind.block_bytes());
-            if weight.kind.block_values() != 1 {
+            if weight.kind.block_values() != 1 || weight.columns != width {
                 return Err(No::Idle);
             }
             let outputs = |bytes: &[u8], row: usize| {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::sources::look_at;
-use super::{Certainty, Evidence, Explanation};
+use super::{Evidence, Explanation};
 
 /// Why a hypothesis explains nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +110,10 @@ impl fmt::Display for Diagnosis {
         match self.explanations.split_first() {
             Some((first, others)) => {
                 write!(f, "{first}")?;
-                let exact = others.iter().filter(|other| other.certainty <= Certainty::ExactInside);
-                let labels: Vec<&str> = exact.map(|other| other.label.words()).collect();
+                let equal = others.iter().filter(|other| other.certainty == first.certainty);
+                let labels: Vec<&str> = equal.map(|other| other.label.words()).collect();
                 if !labels.is_empty() {
-                    write!(f, "; as exact: {}", labels.join(", "))?;
+                    write!(f, "; as certain: {}", labels.join(", "))?;
                 }
             }
             None => {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use reference::exact::{Level, ops};
 
+use super::attention::Inputs;
 use super::{Evidence, No, Weight, same};
 
 /// A tap of the reference.
@@ -107,6 +108,16 @@ impl<'a> Evidence<'a> {
         self.rows_of(named, self.positions())
     }
 
+    /// Rows of an input that is as wide as the tap.
+    pub(super) fn input_like(&self, named: &Named) -> Result<Cow<'a, [f32]>, No> {
+        let rows = self.input(named)?;
+        if rows.len() == self.expected.len() {
+            Ok(rows)
+        } else {
+            Err(No::Lacks(format!("rows of {named} of {} values", self.width)))
+        }
+    }
+
     /// A tensor of the file.
     pub(super) fn weight(&self, name: &str) -> Result<Weight<'a>, No> {
         let weight = self.library.weight(name).filter(Weight::is_whole);
@@ -196,39 +207,43 @@ pub(super) fn recompute(evidence: &Evidence<'_>) -> Result<Vec<f32>, No> {
             ops::embed(evidence.weight("token_embd.weight")?.matrix(), &tokens)
         }
         Source::Norm { stream, weight } => {
-            let (x, weight) = (evidence.input(&stream)?, evidence.vector(&weight)?);
+            let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&weight)?);
             ops::rms_norm(level, &x, &weight, evidence.config.eps)
         }
         Source::Product { input, weight } => {
             let (x, weight) = (evidence.input(&input)?, evidence.weight(&weight)?);
+            if x.len() != evidence.rows() * weight.columns {
+                return Err(No::Lacks(format!("rows of {input} of {} values", weight.columns)));
+            }
             ops::product(level, evidence.activations, weight.matrix(), &x)
         }
         Source::Rope { input } => {
             let factors = evidence.rope_factors()?;
             let rope = evidence.rope(factors.as_deref());
-            let x = evidence.input(&input)?;
+            let x = evidence.input_like(&input)?;
             ops::rope(level, rope, &x, evidence.width, evidence.first_position)
         }
-        Source::Attention { layer } => {
-            let named = |tap| Named { tap, layer: Some(layer) };
-            let seen = 0..evidence.positions().end;
+        Source::Attention { .. } => {
+            let inputs = Inputs::of(evidence)?;
+            let config = &evidence.config;
+            let seen = evidence.positions().end * config.kv_heads * config.head_size;
             ops::attention(
                 level,
                 ops::Attention {
-                    heads: evidence.config.heads,
-                    kv_heads: evidence.config.kv_heads,
-                    head_size: evidence.config.head_size,
+                    heads: config.heads,
+                    kv_heads: config.kv_heads,
+                    head_size: config.head_size,
                     kv: evidence.kv,
-                    queries: &evidence.input(&named("q_rope"))?,
-                    keys: &evidence.rows_of(&named("k_rope"), seen.clone())?,
-                    values: &evidence.rows_of(&named("v"), seen)?,
+                    queries: &inputs.queries,
+                    keys: &inputs.keys[..seen],
+                    values: &inputs.values[..seen],
                 },
             )
         }
         Source::Swiglu { layer } => {
             let named = |tap| Named { tap, layer: Some(layer) };
-            let (gate, up) = (evidence.input(&named("gate"))?, evidence.input(&named("up"))?);
-            ops::swiglu(level, &gate, &up)
+            let gate = evidence.input_like(&named("gate"))?;
+            ops::swiglu(level, &gate, &evidence.input_like(&named("up"))?)
         }
         Source::Residual { stream, branch } => {
             ops::add(&evidence.input(&stream)?, &evidence.input(&branch)?)

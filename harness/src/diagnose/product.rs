@@ -1,17 +1,31 @@
 //! Products with another matrix, another input, a part of the sum missing, other digits.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use reference::Activations;
 use reference::exact::ops::{self, MatrixBytes};
 
 use super::narrow::NARROWINGS;
-use super::operation::{Source, level, source};
+use super::operation::{Named, Source, level, source};
 use super::substitutes::substitutes;
 use super::{Answer, Evidence, Explanation, Label, No, Weight, same};
 
 /// Outputs that are tried before all of them.
 const SCREEN: usize = 16;
+
+/// The activations and the matrix of a product, if they belong together.
+pub(super) fn operands<'a>(
+    evidence: &Evidence<'a>,
+    input: &Named,
+    name: &str,
+) -> Result<(Cow<'a, [f32]>, Weight<'a>), No> {
+    let (x, weight) = (evidence.input(input)?, evidence.weight(name)?);
+    if x.len() != evidence.rows() * weight.columns || weight.rows != evidence.width {
+        return Err(No::Lacks(format!("rows of {input} for `{name}`")));
+    }
+    Ok((x, weight))
+}
 
 /// Whether the product of rows of activations with a matrix is what the engine has.
 pub(super) fn equals(evidence: &Evidence<'_>, weight: &Weight<'_>, x: &[f32]) -> bool {
@@ -63,7 +77,7 @@ fn changed(
 /// The matrix of another name or of another layer.
 pub(super) fn matrix(evidence: &Evidence<'_>) -> Answer {
     let Source::Product { input, weight: name } = source(evidence)? else { return Err(No::Idle) };
-    let (x, own) = (evidence.input(&input)?, evidence.weight(&name)?);
+    let (x, own) = operands(evidence, &input, &name)?;
     let stem = name.split('.').nth(2);
     let mut names = Vec::new();
     if let (Some(layer), Some(stem)) = (evidence.layer, stem) {
@@ -94,8 +108,7 @@ pub(super) fn matrix(evidence: &Evidence<'_>) -> Answer {
 /// Another tap as the input.
 pub(super) fn input(evidence: &Evidence<'_>) -> Answer {
     let Source::Product { input, weight } = source(evidence)? else { return Err(No::Idle) };
-    let weight = evidence.weight(&weight)?;
-    evidence.input(&input)?;
+    let (_, weight) = operands(evidence, &input, &weight)?;
     for other in substitutes(evidence, &input) {
         if equals(evidence, &weight, &other.rows) {
             let text = format!(
@@ -114,7 +127,7 @@ pub(super) fn input(evidence: &Evidence<'_>) -> Answer {
 /// A stretch of the inner index that was not added, or was added twice.
 pub(super) fn missing_part(evidence: &Evidence<'_>) -> Answer {
     let Source::Product { input, weight } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&input)?, evidence.weight(&weight)?);
+    let (x, weight) = operands(evidence, &input, &weight)?;
     let columns = weight.columns;
     let (block, chunk) = match weight.kind.block_values() {
         1 => (1, 64),
@@ -153,7 +166,8 @@ fn parts(columns: usize, block: usize, chunk: usize) -> Vec<(String, Range<usize
         for index in [count - 1, 0].into_iter().chain(inner) {
             let end = ((index + 1) * values).min(columns);
             parts.push((format!("{unit} {index} of {count}"), index * values..end));
-            if end < columns && values > 1 {
+            // What follows the last but one is the last.
+            if index + 2 < count && values > 1 {
                 parts.push((format!("everything after {unit} {index} of {count}"), end..columns));
             }
         }
@@ -164,7 +178,7 @@ fn parts(columns: usize, block: usize, chunk: usize) -> Vec<(String, Range<usize
 /// Activations with other digits, or rounded before the product.
 pub(super) fn digits(evidence: &Evidence<'_>) -> Answer {
     let Source::Product { input, weight } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&input)?, evidence.weight(&weight)?);
+    let (x, weight) = operands(evidence, &input, &weight)?;
     let explain = |what: String| {
         let text = format!("the product with {what}, exactly, {}", evidence.all());
         Explanation::new(Label::Rounding, text).with("activations", what)
@@ -193,11 +207,8 @@ type Order = Box<dyn Fn(usize) -> usize>;
 /// Activations that met the weights of other inner indices of the same group.
 pub(super) fn contraction(evidence: &Evidence<'_>) -> Answer {
     let Source::Product { input, weight } = source(evidence)? else { return Err(No::Idle) };
-    let (x, matrix) = (evidence.input(&input)?, evidence.weight(&weight)?);
+    let (x, matrix) = operands(evidence, &input, &weight)?;
     let columns = matrix.columns;
-    if x.len() != evidence.rows() * columns {
-        return Err(No::Lacks(format!("rows of {input} of {columns} values")));
-    }
     let explain = |what: String| {
         let text = format!("the product with {what}, exactly, {}", evidence.all());
         Explanation::new(Label::ContractionIndex, text)

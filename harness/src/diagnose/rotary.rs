@@ -49,7 +49,7 @@ fn backwards(rope: Rope<'_>, row: &[f32], position: usize) -> Vec<f32> {
 /// Half-split pairs, the other direction, other bases, other dimensions, no factors, twice.
 pub(super) fn convention(evidence: &Evidence<'_>) -> Answer {
     let Source::Rope { input } = source(evidence)? else { return Err(No::Idle) };
-    let x = evidence.input(&input)?;
+    let x = evidence.input_like(&input)?;
     let factors = evidence.rope_factors()?;
     let (rope, width) = (evidence.rope(factors.as_deref()), evidence.width);
     type Turn<'a> = &'a dyn Fn(Rope<'_>, &[f32], usize) -> Vec<f32>;
@@ -115,7 +115,7 @@ type Rule<'f> = &'f dyn Fn(usize) -> Option<usize>;
 /// Every row turned by the angle of another position, by one rule for all rows.
 pub(super) fn position(evidence: &Evidence<'_>) -> Answer {
     let Source::Rope { input } = source(evidence)? else { return Err(No::Idle) };
-    let x = evidence.input(&input)?;
+    let x = evidence.input_like(&input)?;
     let factors = evidence.rope_factors()?;
     let (rope, width) = (evidence.rope(factors.as_deref()), evidence.width);
     let turned = |row: usize, position: usize| {

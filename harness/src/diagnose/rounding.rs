@@ -4,6 +4,7 @@ use half::f16;
 use reference::KvType;
 use reference::bounds;
 
+use super::attention::Inputs;
 use super::narrow::{NARROWINGS, Narrowing};
 use super::operation::{Named, Source, source, tokens};
 use super::{Answer, Certainty, Evidence, Explanation, Label, No};
@@ -49,13 +50,13 @@ fn bound<'a>(evidence: &'a Evidence<'a>) -> Result<(Bound<'a>, usize), No> {
             (Box::new(|index| bounds::embed(f64::from(evidence.expected[index]))), 1)
         }
         Source::Norm { stream, weight } => {
-            let (x, weight) = (evidence.input(&stream)?, evidence.vector(&weight)?);
+            let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&weight)?);
             let eps = evidence.config.eps;
             let row = move |row: usize| bounds::rms_norm(&x[row * width..][..width], &weight, eps);
             (by_row(width, row), 1)
         }
         Source::Product { input, weight } => {
-            let (x, weight) = (evidence.input(&input)?, evidence.weight(&weight)?);
+            let (x, weight) = super::product::operands(evidence, &input, &weight)?;
             let columns = weight.columns;
             let element = move |index: usize| {
                 let x = &x[index / width * columns..][..columns];
@@ -64,7 +65,7 @@ fn bound<'a>(evidence: &'a Evidence<'a>) -> Result<(Bound<'a>, usize), No> {
             (Box::new(element), columns)
         }
         Source::Rope { input } => {
-            let x = evidence.input(&input)?;
+            let x = evidence.input_like(&input)?;
             let factors = evidence.rope_factors()?;
             let frequencies = evidence.rope(factors.as_deref()).frequencies();
             let size = evidence.config.head_size;
@@ -74,27 +75,28 @@ fn bound<'a>(evidence: &'a Evidence<'a>) -> Result<(Bound<'a>, usize), No> {
             };
             (by_row(width, row), 1)
         }
-        Source::Attention { layer } => attention_bound(evidence, layer)?,
+        Source::Attention { .. } => attention_bound(evidence)?,
         Source::Swiglu { layer } => {
             let named = |tap| Named { tap, layer: Some(layer) };
-            let (gate, up) = (evidence.input(&named("gate"))?, evidence.input(&named("up"))?);
+            let gate = evidence.input_like(&named("gate"))?;
+            let up = evidence.input_like(&named("up"))?;
             let element =
                 move |index: usize| bounds::swiglu(f64::from(gate[index]), f64::from(up[index]));
             (Box::new(element), 1)
         }
         Source::Residual { stream, branch } => {
-            let (x, o) = (evidence.input(&stream)?, evidence.input(&branch)?);
+            let x = evidence.input_like(&stream)?;
+            let o = evidence.input_like(&branch)?;
             let element = move |index: usize| bounds::add(f64::from(x[index]), f64::from(o[index]));
             (Box::new(element), 1)
         }
     })
 }
 
-fn attention_bound<'a>(evidence: &'a Evidence<'a>, layer: usize) -> Result<(Bound<'a>, usize), No> {
-    let named = |tap| Named { tap, layer: Some(layer) };
+fn attention_bound<'a>(evidence: &'a Evidence<'a>) -> Result<(Bound<'a>, usize), No> {
+    let inputs = Inputs::of(evidence)?;
     let (heads, kv_heads, size) =
         (evidence.config.heads, evidence.config.kv_heads, evidence.config.head_size);
-    let positions = 0..evidence.positions().end;
     let stored = |rows: &[f32]| -> Vec<f32> {
         let keep = |value: &f32| match evidence.kv {
             KvType::F32 => *value,
@@ -102,9 +104,7 @@ fn attention_bound<'a>(evidence: &'a Evidence<'a>, layer: usize) -> Result<(Boun
         };
         rows.iter().map(keep).collect()
     };
-    let queries = evidence.input(&named("q_rope"))?;
-    let keys = stored(&evidence.rows_of(&named("k_rope"), positions.clone())?);
-    let values = stored(&evidence.rows_of(&named("v"), positions.clone())?);
+    let (queries, keys, values) = (inputs.queries, stored(&inputs.keys), stored(&inputs.values));
     let head = move |index: usize| {
         let (row, head) = (index / heads, index % heads);
         let part = |rows: &[f32]| -> Vec<f32> {
@@ -114,7 +114,7 @@ fn attention_bound<'a>(evidence: &'a Evidence<'a>, layer: usize) -> Result<(Boun
         };
         bounds::attention(&queries[index * size..][..size], &part(&keys), &part(&values))
     };
-    Ok((by_row(size, head), 2 * positions.end))
+    Ok((by_row(size, head), 2 * evidence.positions().end))
 }
 
 /// Everything as near as two right computations may be: another order of a sum, a fused step.

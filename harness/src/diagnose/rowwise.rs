@@ -12,7 +12,7 @@ type Rows<'f> = &'f dyn Fn() -> Vec<f32>;
 /// The sum of stream and branch in every wrong way.
 pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
     let Source::Residual { stream, branch } = source(evidence)? else { return Err(No::Idle) };
-    let (x, o) = (evidence.input(&stream)?, evidence.input(&branch)?);
+    let (x, o) = (evidence.input_like(&stream)?, evidence.input_like(&branch)?);
     let explain = |label, what: String| {
         Explanation::new(label, format!("got equals {what} exactly, {}", evidence.all()))
     };
@@ -33,9 +33,13 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
             return Ok(explain(label, format!("{words} {operand}")).with("term", operand));
         }
     }
+    let part = |rows: &[f32], row: usize| -> Vec<f32> {
+        rows[row * evidence.width..][..evidence.width].to_vec()
+    };
     for (kept, replaced) in [(&x, &branch), (&o, &stream)] {
         for other in substitutes(evidence, replaced) {
-            if evidence.equals(&ops::add(kept, &other.rows)) {
+            let row = |row: usize| ops::add(&part(kept, row), &part(&other.rows, row));
+            if evidence.equals_rows(row) {
                 let what = format!("the sum with {} for {replaced}", other.what);
                 return Ok(explain(other.label, what)
                     .with("read", other.what)
@@ -50,7 +54,8 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
 pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
     let Source::Swiglu { layer } = source(evidence)? else { return Err(No::Idle) };
     let named = |tap| Named { tap, layer: Some(layer) };
-    let (gate, up) = (evidence.input(&named("gate"))?, evidence.input(&named("up"))?);
+    let gate = evidence.input_like(&named("gate"))?;
+    let up = evidence.input_like(&named("up"))?;
     let level = level();
     let each = |function: &dyn Fn(f32, f32) -> f32| -> Vec<f32> {
         gate.iter().zip(&*up).map(|(gate, up)| function(*gate, *up)).collect()
@@ -86,7 +91,8 @@ pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
     for (tap, first) in [("gate", true), ("up", false)] {
         for other in substitutes(evidence, &named(tap)) {
             let (gate, up) = if first { (&other.rows, &up) } else { (&gate, &other.rows) };
-            if evidence.equals(&ops::swiglu(level, gate, up)) {
+            let part = |row: usize| row * evidence.width..(row + 1) * evidence.width;
+            if evidence.equals_rows(|row| ops::swiglu(level, &gate[part(row)], &up[part(row)])) {
                 let text = format!("with {} for `{tap}`, exactly, {}", other.what, evidence.all());
                 return Ok(Explanation::new(other.label, text)
                     .with("read", other.what)
@@ -112,7 +118,7 @@ fn epsilons() -> Vec<f32> {
 /// Another epsilon. Those that give the same bits are named together.
 pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
     let Source::Norm { stream, weight } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&stream)?, evidence.vector(&weight)?);
+    let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&weight)?);
     let width = evidence.width;
     let holds = |eps: &f32| {
         evidence
@@ -137,8 +143,11 @@ pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
 /// The weights of a norm missing, doubled, or another norm's; another input.
 pub(super) fn norm(evidence: &Evidence<'_>) -> Answer {
     let Source::Norm { stream, weight: name } = source(evidence)? else { return Err(No::Idle) };
-    let (x, weight) = (evidence.input(&stream)?, evidence.vector(&name)?);
+    let (x, weight) = (evidence.input_like(&stream)?, evidence.vector(&name)?);
     let (width, eps) = (evidence.width, evidence.config.eps);
+    if weight.len() != width {
+        return Err(No::Lacks(format!("`{name}` of {width} values")));
+    }
     let holds = |x: &[f32], weight: &[f32]| {
         weight.len() == width
             && evidence

@@ -40,7 +40,11 @@ impl<'a> Reader<'a> {
             Input::Rows(x) => x.len() / evidence.rows(),
             Input::Tokens(_) => evidence.width,
         };
-        if weight.columns != columns {
+        let outputs = match &input {
+            Input::Rows(_) => evidence.width,
+            Input::Tokens(_) => evidence.config.vocabulary,
+        };
+        if weight.columns != columns || weight.rows != outputs {
             return Err(No::Lacks(format!("rows of {} values for `{name}`", weight.columns)));
         }
         Ok(Self { name, weight, input })

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use harness::diagnose::{Evidence, Label, Library, Shelf, Weight, diagnose};
-use reference::Activations;
 use reference::exact::{Level, ops};
+use reference::{Activations, Config};
 
 use crate::world::{GROUPED, World};
 
@@ -73,4 +73,24 @@ fn rows_of_another_length_are_left_alone() {
     let mut evidence = world.evidence("q", Some(1), 0);
     evidence.actual.pop();
     assert!(diagnose(&evidence).first().is_none());
+}
+
+/// Whatever the tensors' sizes are, a diagnosis says what it lacks and does not stop.
+#[test]
+fn tensors_of_other_sizes_are_survived() {
+    let mut world = World::new(&GROUPED, 10);
+    for tap in ["attn_norm", "q", "q_rope", "k_rope", "v", "wo", "gate", "swiglu"] {
+        world.shelf.put_rows(tap, Some(1), 0, 6, &vec![0.5; 6 * 73]);
+    }
+    let config = Config { heads: 5, head_size: 7, vocabulary: 3, ..world.config.clone() };
+    for (tap, layer) in crate::noise::TAPS {
+        for pass in [0, 3] {
+            let mut evidence =
+                Evidence { config: config.clone(), ..world.evidence(tap, layer, pass) };
+            let width = evidence.width;
+            let change = |(index, value): (usize, &f32)| value * 0.5 + (index % width) as f32;
+            evidence.actual = evidence.expected.iter().enumerate().map(change).collect();
+            assert!(diagnose(&evidence).first().is_none());
+        }
+    }
 }

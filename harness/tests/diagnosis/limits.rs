@@ -5,7 +5,7 @@ use harness::diagnose::{Certainty, Evidence, Label, diagnose};
 use reference::Activations;
 use reference::exact::{Level, ops};
 
-use crate::world::{GROUPED, PLAIN, World};
+use crate::world::{FLOATS, GROUPED, PLAIN, World};
 
 /// Another layer that is constant would explain every constant.
 #[test]
@@ -43,10 +43,10 @@ fn a_row_of_another_layer_beside_noise_explains_nothing() {
 /// The last bit of one output can be had by flipping some low bit of a weight.
 #[test]
 fn a_last_bit_is_no_flipped_weight() {
-    let world = World::new(&PLAIN, 23);
-    for column in 0..96 {
-        for up in [false, true] {
-            let mut evidence = world.evidence("down", Some(1), 3);
+    for (spec, tap) in [(PLAIN, "down"), (FLOATS, "q")] {
+        let world = World::new(&spec, 23);
+        for (column, up) in (0..world.config.hidden).flat_map(|c| [(c, false), (c, true)]) {
+            let mut evidence = world.evidence(tap, Some(1), 3);
             let value = &mut evidence.actual[column];
             *value = if up { value.next_up() } else { value.next_down() };
             let found = diagnose(&evidence);
@@ -54,6 +54,26 @@ fn a_last_bit_is_no_flipped_weight() {
             assert!(!found.explanations.iter().any(|one| is_memory(one.label)), "{found}");
         }
     }
+}
+
+/// Of two rows a tile of sixteen says one element in eight: too little, whatever it is.
+#[test]
+fn two_rows_are_no_tile_of_sixteen() {
+    let world = World::new(&GROUPED, 27);
+    let mut evidence = world.evidence("q", Some(1), 1);
+    let width = evidence.width;
+    evidence.pass_positions.end = evidence.first_position + 2;
+    evidence.expected.truncate(2 * width);
+    evidence.actual.truncate(2 * width);
+    let mut stream = Stream::new(5);
+    for (row, column) in (0..width).flat_map(|column| [(0, column), (1, column)]) {
+        let (start, from) = (column / 16 * 16, column % 16);
+        let value =
+            if from < 2 { evidence.expected[from * width + start + row] } else { stream.unit() };
+        evidence.actual[row * width + column] = value;
+    }
+    let found = diagnose(&evidence);
+    assert!(found.explanations.is_empty(), "{found}");
 }
 
 /// A shift by most of a row leaves most open, and a quarter that fits is not enough.

@@ -146,6 +146,15 @@ fn sums<'w>(operands: &Operands<'w>, found: &mut Vec<Planted<'w>>) {
         let x: Vec<f32> = x.chunks(columns).flat_map(|x| &x[..kept]).copied().collect();
         plant("no last chunk", Label::MissingTerm, product(&less, &x));
     }
+    // A block of zeros adds nothing: the last but one of every row is never added.
+    let across = columns / kind.block_values();
+    if kind.block_values() > 1 && across > 1 {
+        let mut bytes = weight.bytes.to_vec();
+        for row in bytes.chunks_mut(across * size) {
+            row[(across - 2) * size..][..size].fill(0);
+        }
+        plant("no last block but one", Label::MissingTerm, product(&with_bytes(weight, bytes), x));
+    }
     let reversed: Vec<f32> = x.chunks(4).flat_map(|four| four.iter().rev()).copied().collect();
     plant("words of digits reversed", Label::ContractionIndex, product(weight, &reversed));
     let tokens = x.len() / columns;
