@@ -1,6 +1,8 @@
 //! Compiles the kernels: for the host once for each instruction set, checked, and as a GPU runs
 //! them; for AMD GPUs ahead of time.
 
+#[path = "build/faults.rs"]
+mod faults;
 #[path = "build/gpu.rs"]
 mod gpu;
 #[path = "build/sanitizers.rs"]
@@ -60,9 +62,14 @@ fn main() {
         if architecture == "x86_64" { &X86_UNFIT_BUILDS } else { &OTHER_UNFIT_BUILDS };
     let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
+    let files = kernel_files();
+    let faulty = faults::plant(out, &files);
+    let faulty = faulty.to_str().expect("OUT_DIR is UTF-8");
+    let faulty_flags: &[&str] = if architecture == "x86_64" { &["-march=x86-64-v3"] } else { &[] };
     // The compiler's time is most of a build's: all at once.
     std::thread::scope(|scope| {
         scope.spawn(|| gpu::compile(out));
+        scope.spawn(|| compile(faulty, "faulty", faulty_flags));
         for (name, flags) in builds {
             scope.spawn(|| compile("kernels/host.cpp", name, flags));
         }
@@ -75,7 +82,6 @@ fn main() {
     });
     gpu::link();
     sanitizers::link();
-    let files = kernel_files();
     gpu::write_sources(out, &files);
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash(&files));
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
@@ -106,7 +112,7 @@ fn kernel_files() -> Vec<PathBuf> {
         std::fs::read_dir(Path::new(folder))
             .expect("the folder engine/kernels is part of the package")
             .map(|entry| entry.expect("engine/kernels can be listed").path())
-            .filter(|path| path.is_file())
+            .filter(|path| path.extension().is_some_and(|ending| ending != "toml"))
             .collect()
     };
     let mut files = [list("kernels"), list("kernels/tuned")].concat();

@@ -85,6 +85,14 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// An operation was asked for alone, without what it reads or with too much of it.
+    #[error("the operation `{operation}` cannot run alone: {reason}")]
+    Operation {
+        /// Its tap.
+        operation: String,
+        /// What is missing, or does not fit.
+        reason: String,
+    },
     /// A size of 0 was asked for.
     #[error("{what} is 0: at least 1 is needed")]
     Zero {

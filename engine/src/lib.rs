@@ -4,6 +4,7 @@
 
 pub mod device;
 mod error;
+mod fault;
 pub mod gguf;
 mod hash;
 pub mod kernels;
@@ -13,11 +14,13 @@ mod taps;
 
 pub use device::{InFlight, Pulse};
 pub use error::{Error, ErrorKind};
+#[doc(hidden)]
+pub use fault::{Fault, FaultError};
 pub use hash::hash_row;
 pub use kernels::RowDigest;
 pub use llama::{
-    Config, ConfigError, Engine, Estimate, Identity, Mebibytes, Rotary, RotaryTables, Step,
-    TapDigest, VerifiedWeights,
+    Config, ConfigError, Engine, Estimate, Identity, Mebibytes, OperationInputs, Rotary,
+    RotaryTables, Step, TapDigest, VerifiedWeights,
 };
 #[doc(hidden)]
 pub use options::Unfit;

@@ -1,5 +1,6 @@
 //! What a caller chooses before loading: device, activation digits, cache type, sizes.
 
+use crate::fault::Fault;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -130,6 +131,9 @@ pub enum HostBuild {
     Waves32,
     /// The same with waves of 64 lanes.
     Waves64,
+    /// With one planted fault, by its number in engine/kernels/faults.toml; 0 is none. For tests.
+    #[doc(hidden)]
+    Faulty(u32),
     /// No engine: the probe alone, built or set so that it breaks the contract. For tests.
     #[doc(hidden)]
     Unfit(Unfit),
@@ -208,6 +212,7 @@ impl HostBuild {
             Self::Checked => "checked",
             Self::Waves32 => "waves32",
             Self::Waves64 => "waves64",
+            Self::Faulty(_) => "faulty",
             Self::Unfit(unfit) => unfit.name(),
         }
     }
@@ -236,6 +241,9 @@ pub struct Options {
     pub launch_by_launch: bool,
     /// How long a GPU may take for what it was asked before it is given up.
     pub time_limit: Option<Duration>,
+    /// What is broken on purpose, so that it can be looked for.
+    #[doc(hidden)]
+    pub fault: Option<Fault>,
 }
 
 impl Default for Options {
@@ -251,6 +259,7 @@ impl Default for Options {
             unchecked: false,
             launch_by_launch: false,
             time_limit: Some(Duration::from_secs(120)),
+            fault: None,
         }
     }
 }

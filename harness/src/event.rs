@@ -290,6 +290,8 @@ pub enum Stopped {
     Interrupted,
     /// No token could be chosen from logits that are not all numbers.
     NoChoice,
+    /// A search has found a step that diverges.
+    Diverged,
     /// A side failed, or nothing was begun.
     Failed,
 }

@@ -8,8 +8,11 @@
 pub mod bench;
 pub mod cli;
 pub mod compare;
+pub mod diagnose;
 pub mod event;
+pub mod faults;
 pub mod fetch;
+pub mod find;
 pub mod identity;
 pub mod landscape;
 pub mod model;

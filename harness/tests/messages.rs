@@ -35,13 +35,16 @@ fn says(name: &str, arguments: &[&str]) {
     redacted().bind(|| insta::assert_snapshot!(name, transcript(&lockstep(arguments))));
 }
 
+/// Every command with a help text of its own.
+const COMMANDS: [&str; 13] = [
+    "run", "find", "replay", "faults", "suite", "trace", "diff", "import", "fetch", "inspect",
+    "fixture", "devices", "bench",
+];
+
 #[test]
 fn help() {
     says("help", &["--help"]);
-    for command in [
-        "run", "fetch", "inspect", "fixture", "devices", "bench", "suite", "trace", "diff",
-        "import",
-    ] {
+    for command in COMMANDS {
         says(&format!("help_{command}"), &[command, "--help"]);
     }
     says("help_import_greta", &["import", "greta", "--help"]);
@@ -55,6 +58,29 @@ fn the_step_table() {
     says("run_tiny_verified", &verified);
     says("run_tiny_quiet", &["run", "--max-tokens", "4", "--quiet"]);
     says("run_tiny_wide", &["run", "--max-tokens", "4", "--quiet", "--reference", "wide"]);
+}
+
+/// A whole report, from the first divergence to the line that replays it.
+#[test]
+fn what_a_search_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let find = ["find", "--max-tokens", "4", "--threads", "1", "--out", out, "--plant"];
+    let shown = |name: &str, output: &std::process::Output| {
+        let words = transcript(output).replace(out, "[folder]");
+        redacted().bind(|| insta::assert_snapshot!(name, words));
+    };
+    for (name, fault) in [
+        ("find_off_by_one", "F09"),
+        ("find_stale", "F14"),
+        ("find_weight_bit", "F39"),
+        ("find_refused", "F15"),
+    ] {
+        shown(name, &lockstep(&[&find[..], &[fault]].concat()));
+    }
+    let witness = folder.path().join("witness.json");
+    shown("replay_weight_bit", &lockstep(&["replay", witness.to_str().unwrap()]));
+    says("find_tiny", &["find", "--max-tokens", "2", "--threads", "1"]);
 }
 
 #[test]

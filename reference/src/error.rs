@@ -24,6 +24,14 @@ pub enum Error {
         #[source]
         source: candle_core::Error,
     },
+    /// An operation was asked for alone, with inputs that are not those of the model.
+    #[error("the operation `{operation}` cannot run alone: {reason}")]
+    OperationInput {
+        /// Its tap.
+        operation: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Another architecture.
     #[error("architecture `{architecture}` is not supported, only `llama` is")]
     Architecture {

@@ -7,7 +7,7 @@ use crate::options::{HostBuild, Unfit};
 use fault::{Fault, launch_fault};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
-use registrations::registrations;
+use registrations::{choose_fault, lockstep_host_faulty, registrations};
 use std::alloc::Layout;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,6 +80,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
             HostBuild::Baseline => true,
             HostBuild::Avx2
             | HostBuild::Checked
+            | HostBuild::Faulty(_)
             | HostBuild::Waves32
             | HostBuild::Waves64
             | HostBuild::Unfit(_) => avx2,
@@ -96,7 +97,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     {
         match build {
-            HostBuild::Baseline | HostBuild::Checked => true,
+            HostBuild::Baseline | HostBuild::Checked | HostBuild::Faulty(_) => true,
             HostBuild::Avx2 | HostBuild::Avx512 | HostBuild::Waves32 | HostBuild::Waves64 => false,
             HostBuild::Unfit(unfit) => Unfit::ALL.contains(&unfit),
         }
@@ -124,6 +125,7 @@ fn first_registration(build: HostBuild) -> *const Registration {
         #[cfg(target_arch = "x86_64")]
         HostBuild::Waves64 => lockstep_host_waves64,
         HostBuild::Checked => lockstep_host_checked,
+        HostBuild::Faulty(_) => lockstep_host_faulty,
         HostBuild::Unfit(unfit) => unfit_registration(unfit),
         _ => lockstep_host_baseline,
     };
@@ -343,6 +345,7 @@ impl HostBackend {
         let raised = AtomicBool::new(false);
         let run = |first: u64, last: u64| {
             let mut fault = Fault::default();
+            choose_fault(self.build);
             // SAFETY: the caller vouches for the arguments; ranges of blocks are disjoint, and
             // a kernel's blocks write disjoint outputs.
             unsafe {

@@ -39,6 +39,22 @@ impl Cache {
         buffers.try_for_each(|buffer| buffer.all::<u8>().poison())
     }
 
+    /// As much as one layer has, for an operation that runs alone.
+    pub(super) fn scratch(
+        &self,
+        device: &Device,
+        layer: usize,
+    ) -> Result<(Buffer, Buffer), DeviceError> {
+        let (keys, values) = self.layer(layer);
+        let same = |name, buffer: &Buffer| device.allocate::<u8>(name, buffer.bytes());
+        Ok((same("scratch.keys", keys)?, same("scratch.values", values)?))
+    }
+
+    /// Puts other memory in the place of a layer's; gives what was there.
+    pub(super) fn exchange(&mut self, layer: usize, other: (Buffer, Buffer)) -> (Buffer, Buffer) {
+        std::mem::replace(&mut self.layers[layer], other)
+    }
+
     /// Keys and values of one layer.
     pub(super) fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
         let (keys, values) = &self.layers[layer];

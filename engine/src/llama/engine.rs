@@ -12,9 +12,10 @@ use super::weights::Weights;
 use super::workspace::Workspace;
 use crate::device::{Buffer, Device, Pulse};
 use crate::error::Error;
+use crate::fault::Fault;
 use crate::gguf::File;
 use crate::kernels::Kernels;
-use crate::options::{KvType, Options};
+use crate::options::{HostBuild, KvType, Options};
 use crate::taps::{Observer, Readout, TapLevel};
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ pub struct Engine {
     /// Whether the cache may hold something of an earlier sequence.
     pub(super) cache_used: bool,
     pub(super) singles: Singles,
+    pub(super) fault: Option<Fault>,
 }
 
 impl Engine {
@@ -68,14 +70,16 @@ impl Engine {
             }
             assert!(value < largest, "{what} {value} is far beyond any memory");
         }
-        let device = Device::open(options.device, options.host_build, options.threads.max(1))?;
+        let planted = options.fault.and_then(Fault::kernel_number).map(HostBuild::Faulty);
+        let host_build = planted.or(options.host_build);
+        let device = Device::open(options.device, host_build, options.threads.max(1))?;
         let device = if options.unchecked { device.unchecked() } else { device };
         device.limit_waits(options.time_limit);
         device.set_careful(options.launch_by_launch);
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
         let (waves, free_bytes) = (kernels.has_tuned(), device.attributes().memory_free_bytes);
         refuse_too_large(shapes, options, waves, device.describe().device, free_bytes)?;
-        let weights = Weights::load(shapes, &device)?;
+        let weights = Weights::load(shapes, &device, options.fault)?;
         let ubatch = options.ubatch.min(options.context_tokens);
         let sizes = (ubatch, options.context_tokens);
         let workspace = Workspace::allocate(&kernels, &config, &weights, sizes)?;
@@ -97,6 +101,7 @@ impl Engine {
             calls: 0,
             cache_used: false,
             singles: Singles::default(),
+            fault: options.fault,
         })
     }
 
@@ -200,9 +205,10 @@ impl Engine {
     /// What produces the results.
     pub fn identity(&self) -> Identity {
         let description = self.device().describe();
+        let planted = self.fault.map_or_else(String::new, |fault| format!(" with {}", fault.id()));
         Identity {
             implementation: format!(
-                "engine {} {} kv {}",
+                "engine {} {} kv {}{planted}",
                 env!("CARGO_PKG_VERSION"),
                 self.kernels.activations().name(),
                 self.kv.name()

@@ -5,6 +5,7 @@ use super::weights::{LayerWeights, Matrix};
 use super::workspace::Activation;
 use crate::device::{Buffer, DeviceError, View};
 use crate::error::Error;
+use crate::fault::Fault;
 use crate::kernels::{
     Attention, Embed, KvWrite, Position, Product, ProductFloat, Quantise, RmsNorm, Rope,
 };
@@ -116,9 +117,7 @@ impl Engine {
         self.products(pass, &space.ffn_norm, &matrices, &[&space.gate, &space.up])?;
         seen(TapLevel::Op, "gate", &space.gate)?;
         seen(TapLevel::Op, "up", &space.up)?;
-        let count = pass.rows * layer.ffn_gate.outputs;
-        let (gate, up) = (space.gate.all(), space.up.all());
-        self.kernels.swiglu(gate, up, space.swiglu.values.all(), count)?;
+        self.gate(pass, index)?;
         seen(TapLevel::Op, "swiglu", &space.swiglu.values)?;
         self.products(pass, &space.swiglu, &[&layer.ffn_down], &[&space.down])?;
         seen(TapLevel::Op, "down", &space.down)?;
@@ -127,7 +126,15 @@ impl Engine {
         Ok(())
     }
 
-    fn norm(
+    /// `swiglu` of the products of a layer.
+    pub(super) fn gate(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+        let space = self.workspace.layer(pass, index);
+        let count = pass.rows * self.weights.layers[index].ffn_gate.outputs;
+        let (gate, up) = (space.gate.all(), space.up.all());
+        self.kernels.swiglu(gate, up, space.swiglu.values.all(), count)
+    }
+
+    pub(super) fn norm(
         &self,
         pass: Pass,
         x: &Buffer,
@@ -209,23 +216,39 @@ impl Engine {
         self.kernels.rope(input, out.all())
     }
 
-    pub(super) fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+    fn attend<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+        self.store::<E>(pass, index)?;
+        self.attend_alone::<E>(pass, index)
+    }
+
+    /// Writes keys and values of the pass into the cache.
+    pub(super) fn store<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let space = self.workspace.layer(pass, index);
         let (keys, values) = self.cache.layer(index);
-        let kv_heads = size(self.config.kv_heads);
+        let wrong = self.fault == Some(Fault::CacheHeadsOfQueries);
+        let kv_heads = size(if wrong { self.config.heads } else { self.config.kv_heads });
         let (head_size, context) = (size(self.config.head_size), self.cache.positions);
         let (rows, position) = (pass.rows, self.position_of(pass));
         let (k, v) = (space.k_rope.all(), space.v.all());
         let input = KvWrite { k, v, kv_heads, head_size, rows, position, context };
-        self.kernels.kv_write::<E>(input, keys.all(), values.all())?;
-        self.kernels.attention(self.attention_of::<E>(pass, index), space.attn_out.values.all())
+        self.kernels.kv_write::<E>(input, keys.all(), values.all())
+    }
+
+    /// Attention over what the cache has.
+    pub(super) fn attend_alone<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+        if self.fault == Some(Fault::LaunchSkipped) {
+            return Ok(());
+        }
+        let out = self.workspace.layer(pass, index).attn_out.values.all();
+        self.kernels.attention(self.attention_of::<E>(pass, index), out)
     }
 
     /// What attention reads in one layer.
     pub(super) fn attention_of<E: Pod>(&self, pass: Pass, index: usize) -> Attention<'_, E> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
-        let (keys, values) = self.cache.layer(index);
+        let wrong = self.fault == Some(Fault::CacheOfLayerZero) && pass.rows == 1;
+        let (keys, values) = self.cache.layer(if wrong { 0 } else { index });
         Attention {
             q: self.workspace.layer(pass, index).q_rope.all(),
             keys: keys.all(),

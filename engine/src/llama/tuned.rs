@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Rotates queries and keys, and stores keys and values of the new positions.
-    fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+    pub(super) fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let (space, config) = (self.workspace.layer(pass, index), &self.config);
         let (keys, values) = self.cache.layer(index);
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// `attn_out`, and the same in fixed point in every layout that the matrices read.
-    fn attend_into<E: Pod>(
+    pub(super) fn attend_into<E: Pod>(
         &self,
         pass: Pass,
         index: usize,
@@ -182,7 +182,7 @@ impl Engine {
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
         let space = &self.workspace.readout;
-        let x = self.last_row(pass)?;
+        let x = self.row(pass, pass.rows - 1)?;
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         let matrices = [(self.weights.output_matrix(), &space.logits)];
         let norm = (&self.weights.output_norm, &space.hidden);
@@ -222,7 +222,7 @@ impl Engine {
         Ok(watch.into_planned())
     }
 
-    fn norm_into(
+    pub(super) fn norm_into(
         &self,
         pass: Pass,
         (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// `swiglu`, and the same in fixed point in every layout that the matrices read.
-    fn gate_into(
+    pub(super) fn gate_into(
         &self,
         pass: Pass,
         (gate, up): (&Buffer, &Buffer),
@@ -285,7 +285,7 @@ impl Engine {
     }
 
     /// Products of one activation, which is there in fixed point, with several matrices.
-    fn products_into(
+    pub(super) fn products_into(
         &self,
         pass: Pass,
         x: &Activation,

@@ -5,6 +5,7 @@ use super::finite;
 use super::shapes::Shapes;
 use super::verify::Sum;
 use crate::device::{Buffer, Device};
+use crate::fault::Fault;
 use crate::gguf::TensorType;
 
 /// A matrix `[outputs][width]` in the file's own blocks.
@@ -67,7 +68,11 @@ impl Weights {
     }
 
     /// Uploads what was checked.
-    pub(super) fn load(shapes: Shapes<'_>, device: &Device) -> Result<Self, crate::Error> {
+    pub(super) fn load(
+        shapes: Shapes<'_>,
+        device: &Device,
+        fault: Option<Fault>,
+    ) -> Result<Self, crate::Error> {
         let loader = Loader { shapes, device };
         let config = shapes.config;
         let token_embd = loader.matrix("token_embd.weight")?;
@@ -95,7 +100,78 @@ impl Weights {
         let mut weights =
             Self { token_embd, layers, output_norm, output, rope_factors, sums: Vec::new() };
         weights.sums = shapes.stored().map(|tensor| Sum::of(shapes.file, tensor)).collect();
+        if let Some(fault) = fault {
+            weights.plant(fault)?;
+        }
         Ok(weights)
+    }
+
+    /// Damages what was loaded, in the way of a fault that is one of loading.
+    fn plant(&mut self, fault: Fault) -> Result<(), crate::Error> {
+        let outputs = self.layers[0].attn_q.outputs;
+        match fault {
+            Fault::KeyRowsOfQueries => {
+                self.layers.iter_mut().for_each(|layer| layer.attn_k.outputs = outputs);
+            }
+            Fault::KvWeightsTransposed => {
+                for layer in &self.layers {
+                    layer.attn_k.transpose()?;
+                    layer.attn_v.transpose()?;
+                }
+            }
+            Fault::BlockAsF16 => self.layers[0].attn_v.kind = TensorType::F16,
+            Fault::WeightBit => {
+                let matrix = &self.layers[self.layers.len() - 1].ffn_up;
+                // Beyond the scales of a block of any type.
+                let byte = matrix.buffer.view::<u8>(matrix.buffer.bytes() / 2 + 20, 1)?;
+                let mut held = [0_u8];
+                byte.read(&mut held)?;
+                byte.write(&[held[0] ^ 0x10])?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The tensor of a name as it lies on the device.
+    pub(super) fn buffer(&self, name: &str) -> Option<&Buffer> {
+        let named = |buffer: &&Buffer| buffer.name() == name;
+        let all = self.layers.iter().flat_map(LayerWeights::buffers);
+        let ends = [&self.token_embd.buffer, &self.output_norm];
+        let output = self.output.as_ref().map(|matrix| &matrix.buffer);
+        all.chain(ends).chain(output).find(named)
+    }
+}
+
+impl LayerWeights {
+    fn buffers(&self) -> [&Buffer; 9] {
+        [
+            &self.attn_norm,
+            &self.attn_q.buffer,
+            &self.attn_k.buffer,
+            &self.attn_v.buffer,
+            &self.attn_output.buffer,
+            &self.ffn_norm,
+            &self.ffn_gate.buffer,
+            &self.ffn_up.buffer,
+            &self.ffn_down.buffer,
+        ]
+    }
+}
+
+impl Matrix {
+    /// The fault of a transpose that was not needed, block by block; the shape stays.
+    fn transpose(&self) -> Result<(), crate::Error> {
+        let size = |value: u64| usize::try_from(value).expect("a matrix fits in host memory");
+        let mut bytes = vec![0_u8; size(self.buffer.bytes())];
+        self.buffer.all().read(&mut bytes)?;
+        let (block, rows) = (size(self.kind.block_bytes()), self.outputs as usize);
+        let columns = bytes.len() / block / rows;
+        let from = |at: usize| (at % rows) * columns + at / rows;
+        let turned: Vec<u8> = (0..rows * columns)
+            .flat_map(|at| bytes[from(at) * block..][..block].to_vec())
+            .collect();
+        Ok(self.buffer.all().write(&turned)?)
     }
 }
 

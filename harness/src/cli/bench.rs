@@ -7,7 +7,9 @@ use clap::Args;
 use engine::DeviceChoice;
 use reference::Mode;
 
-use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, positive, word};
+use super::options::{
+    ActivationsChoice, KvChoice, ReferenceChoice, TIME_LIMIT_SECONDS, positive, word,
+};
 use super::sides::{self, Setup};
 use super::{EXIT_CODES, Failure, Format, run};
 use crate::bench::candle::Candle;
@@ -223,8 +225,9 @@ impl BenchCommand {
             ubatch: self.ubatch,
             threads: work.threads,
             unchecked: self.unchecked,
-            time_limit_seconds: 120,
+            time_limit_seconds: TIME_LIMIT_SECONDS,
             verify_weights: false,
+            plant: None,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 
 use crate::fetch::FetchError;
+use crate::find::replay::ReplayError;
+use crate::find::witness::WitnessError;
 use crate::model::ModelError;
 use crate::report::files::FolderError;
 use crate::sides::SideError;
@@ -89,6 +91,31 @@ impl From<SideError> for Failure {
 impl From<FolderError> for Failure {
     fn from(error: FolderError) -> Self {
         Self::input(error.to_string()).hint("give --out a folder that can be written to")
+    }
+}
+
+impl From<WitnessError> for Failure {
+    fn from(error: WitnessError) -> Self {
+        Self::input(error.to_string())
+            .hint("`lockstep find` writes witnesses; the .bin file has to stand beside the .json")
+    }
+}
+
+impl From<reference::Error> for Failure {
+    fn from(error: reference::Error) -> Self {
+        Self::input(format!("the reference cannot read the model: {error}"))
+            .hint("`lockstep inspect FILE` shows what the file has")
+    }
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Engine(error) => error.into(),
+            ReplayError::Reference(error) => {
+                Self { code: 4, ..Self::input(format!("nothing was compared: {error}")) }
+            }
+        }
     }
 }
 

@@ -114,3 +114,23 @@ pub(super) mod device {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
+
+/// A planted fault by its id.
+pub(super) mod planted {
+    use engine::Fault;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        fault: &Option<Fault>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        fault.map(Fault::id).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'d, D: Deserializer<'d>>(
+        deserializer: D,
+    ) -> Result<Option<Fault>, D::Error> {
+        let id = Option::<String>::deserialize(deserializer)?;
+        id.map(|id| id.parse().map_err(de::Error::custom)).transpose()
+    }
+}

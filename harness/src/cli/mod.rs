@@ -4,12 +4,15 @@ mod bench;
 mod devices;
 mod diff;
 mod failure;
+mod faults;
 mod fetch;
+mod find;
 mod fixture;
 mod import;
 mod inspect;
 mod launches;
 mod options;
+mod replay;
 mod run;
 mod sides;
 mod suite;
@@ -46,6 +49,9 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunCommand),
+    Find(find::FindCommand),
+    Replay(replay::ReplayCommand),
+    Faults(faults::FaultsCommand),
     Fetch(fetch::FetchCommand),
     Inspect(inspect::InspectCommand),
     Fixture(fixture::FixtureCommand),
@@ -63,6 +69,9 @@ pub fn execute() -> Result<u8, Failure> {
     match Arguments::parse().command {
         None => Err(Failure::first_steps(FIRST_STEPS)),
         Some(Command::Run(command)) => command.execute(),
+        Some(Command::Find(command)) => command.execute(),
+        Some(Command::Replay(command)) => command.execute(),
+        Some(Command::Faults(command)) => command.execute(),
         Some(Command::Fetch(command)) => command.execute(),
         Some(Command::Inspect(command)) => command.execute(),
         Some(Command::Fixture(command)) => command.execute(),

@@ -46,6 +46,9 @@ pub enum KvChoice {
     F16,
 }
 
+/// How long a device may take for a launch, unless it is said otherwise.
+pub(super) const TIME_LIMIT_SECONDS: usize = 120;
+
 /// What both sides run on, and how.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
@@ -122,7 +125,7 @@ pub struct RunOptions {
     pub unchecked: bool,
 
     /// How long a launch or a wait of the engine's device may take before it is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIME_LIMIT_SECONDS, value_parser = positive)]
     pub time_limit: usize,
 
     /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json
@@ -136,6 +139,10 @@ pub struct RunOptions {
     /// Print the verdict only
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// A fault to plant into the engine, by its id in `lockstep faults`
+    #[arg(long, value_name = "ID", hide = true)]
+    pub plant: Option<engine::Fault>,
 }
 
 /// What a command line without options asks for.

@@ -90,7 +90,7 @@ pub(super) fn all_threads() -> usize {
 }
 
 /// What the options say against each other.
-fn check(options: &RunOptions) -> Result<(), Failure> {
+pub(super) fn check(options: &RunOptions) -> Result<(), Failure> {
     let reference = word(options.reference);
     if options.reference == ReferenceChoice::Exact {
         return Ok(());
@@ -163,7 +163,7 @@ pub(super) fn context(
     Ok(context)
 }
 
-fn identity(
+pub(super) fn identity(
     options: &RunOptions,
     setup: &Setup,
     model: &Model,
@@ -194,7 +194,7 @@ fn identity(
     })
 }
 
-fn displays(
+pub(super) fn displays(
     options: &RunOptions,
     folder: Option<Folder>,
 ) -> Result<Vec<Box<dyn Display>>, Failure> {

@@ -30,6 +30,8 @@ pub(super) struct Setup {
     pub(super) unchecked: bool,
     pub(super) time_limit_seconds: usize,
     pub(super) verify_weights: bool,
+    #[serde(with = "launches::planted")]
+    pub(super) plant: Option<engine::Fault>,
 }
 
 impl Setup {
@@ -45,6 +47,7 @@ impl Setup {
             unchecked: options.unchecked,
             time_limit_seconds: options.time_limit,
             verify_weights: options.verify_weights,
+            plant: options.plant,
         }
     }
 
@@ -68,6 +71,7 @@ impl Setup {
             unchecked: self.unchecked,
             launch_by_launch: false,
             time_limit: Some(Duration::from_secs(self.time_limit_seconds as u64)),
+            fault: self.plant,
         }
     }
 

@@ -60,6 +60,11 @@ pub fn compare(expected: &Row, actual: &Row) -> RowVerdict {
     }
 }
 
+/// Equal bits, or NaN twice: payloads and signs of NaN are not compared (CONTRACT.md, section 1).
+pub fn same(one: f32, two: f32) -> bool {
+    one.to_bits() == two.to_bits() || (one.is_nan() && two.is_nan())
+}
+
 /// What a value is before its bits matter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {

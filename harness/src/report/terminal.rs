@@ -252,6 +252,7 @@ fn steps(outcome: &Outcome, steps_max: usize) -> String {
         Stopped::EndOfText => "the model ended its text",
         Stopped::Interrupted => "interrupted",
         Stopped::NoChoice => "no token to go on with: the logits are not all numbers",
+        Stopped::Diverged => "the search ends at the first that diverges",
         Stopped::Failed => "a side failed",
     };
     let (agreeing, compared) = (outcome.steps_agreeing, outcome.steps_compared);

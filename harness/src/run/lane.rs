@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** a panic inside a side ends as an error here; nothing waits for it forever.
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +16,7 @@ use crate::compare::Key;
 use crate::compare::sequence::Record;
 use crate::compare::triangle::Rows;
 use crate::number::Hash;
+use crate::sides::question::{Answer, Question};
 use crate::sides::{
     Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values,
     Verified, Watcher,
@@ -73,11 +77,13 @@ enum Request {
     Reset,
     Forward { tokens: Vec<u32>, level: TapLevel },
     Replay { tokens: Vec<u32>, piece_tokens: usize },
+    Ask(Question),
 }
 
 enum Message {
     Taps(Vec<Record>),
     Done(Box<Result<Reading, SideError>>),
+    Answered(Box<Result<Answer, SideError>>),
 }
 
 /// A side that has been loaded and waits for tokens.
@@ -188,6 +194,8 @@ impl Lane {
             match self.messages.recv_timeout(HANG_INTERVAL) {
                 Ok(Message::Taps(records)) => self.buffer.extend(records),
                 Ok(Message::Done(reading)) => self.done = Some(*reading),
+                // Of a question whose asker did not wait.
+                Ok(Message::Answered(_)) => {}
                 Err(RecvTimeoutError::Disconnected) => self.done = Some(Err(gone(self.name))),
                 Err(RecvTimeoutError::Timeout) => self.give_up_if_it_hangs(),
             }
@@ -207,6 +215,18 @@ impl Lane {
         let Some(message) = self.hang.as_ref().and_then(|hang| hang()) else { return };
         self.done = Some(Err(SideError::Device { side: self.name, message }));
         self.thread = None;
+    }
+
+    /// Asks the side, between two calls, and waits for the answer.
+    pub fn ask(&mut self, question: Question) -> Result<Answer, SideError> {
+        self.request(Request::Ask(question));
+        loop {
+            match self.messages.recv() {
+                Ok(Message::Answered(answer)) => return *answer,
+                Ok(_) => {}
+                Err(_) => return Err(gone(self.name)),
+            }
+        }
     }
 
     fn request(&mut self, request: Request) {
@@ -240,9 +260,17 @@ fn serve(
 ) {
     let mut sequence = Vec::new();
     while let Ok(request) = inbox.recv() {
+        if let Request::Ask(question) = request {
+            let answer = guard(name, || side.answer(&question)).and_then(|answer| answer);
+            if outbox.send(Message::Answered(Box::new(answer))).is_err() {
+                return;
+            }
+            continue;
+        }
         let work = || -> Result<Option<Reading>, SideError> {
             let begin = Instant::now();
             let readout = match request {
+                Request::Ask(_) => unreachable!("questions were answered above"),
                 Request::Reset => {
                     side.reset();
                     sequence.clear();
@@ -362,6 +390,3 @@ impl Watcher for Relay<'_> {
         let _ = self.outbox.send(Message::Taps(records));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,6 +19,7 @@ use crate::compare::{Phase, Reason, Verdict, canary};
 use crate::event::{
     Display, Duration, Event, Outcome, PrefillDecode, Progress, Start, Step, Stopped, WorstRatio,
 };
+use crate::find::search::Search;
 use crate::identity::RunIdentity;
 use crate::number::Number;
 use crate::sides::SideError;
@@ -32,6 +33,18 @@ pub fn run(
     interrupted: &AtomicBool,
     display: &mut dyn Display,
 ) -> io::Result<Outcome> {
+    run_searching(plan, lanes, identity, interrupted, display, None)
+}
+
+/// As [`run`]; a search sees every pair of records, and its first step that diverges is the last.
+pub fn run_searching(
+    plan: &Plan<'_>,
+    lanes: &mut Lanes,
+    identity: RunIdentity,
+    interrupted: &AtomicBool,
+    display: &mut dyn Display,
+    search: Option<&mut Search>,
+) -> io::Result<Outcome> {
     assert!(!plan.prompt_ids.is_empty(), "a run has a prompt");
     assert!(plan.max_tokens > 0, "a run has a step");
     let start = Start {
@@ -42,13 +55,14 @@ pub fn run(
     };
     display.show(Event::Started(&start))?;
     let mut runner = Runner::new(plan, lanes, interrupted, display);
+    runner.search = search;
     if let Some(reason) = same_identity(runner.lanes) {
         runner.verdict = Verdict::Inconclusive(reason);
         runner.stopped = Stopped::Failed;
     } else {
         let begin = Instant::now();
         runner.steps()?;
-        if plan.prefill_decode {
+        if plan.prefill_decode && runner.stopped != Stopped::Diverged {
             runner.prefill_decode()?;
         }
         runner.duration.run_seconds = begin.elapsed().as_secs_f64();
@@ -87,6 +101,7 @@ struct Runner<'a, 'p> {
     usual: Usual,
     progress: Progress,
     duration: Duration,
+    search: Option<&'a mut Search>,
 }
 
 impl<'a, 'p> Runner<'a, 'p> {
@@ -122,6 +137,7 @@ impl<'a, 'p> Runner<'a, 'p> {
             usual: Usual::default(),
             progress: Progress { done_tokens: 0, total_tokens },
             duration: Duration { run_seconds: 0.0, sides_seconds },
+            search: None,
         }
     }
 
@@ -147,6 +163,10 @@ impl<'a, 'p> Runner<'a, 'p> {
             self.count(&report);
             self.advance(tokens.len())?;
             self.display.show(Event::Step(&report))?;
+            if self.search.is_some() && matches!(self.verdict, Verdict::Diverges(_)) {
+                self.stopped = Stopped::Diverged;
+                return Ok(());
+            }
             let Some(chosen) = report.chosen else {
                 self.stopped = Stopped::NoChoice;
                 return Ok(());

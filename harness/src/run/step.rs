@@ -7,6 +7,7 @@ use crate::compare::sequence::{Comparison, Tally};
 use crate::compare::triangle::{Judge, Stream, Triangle, Usual};
 use crate::compare::{Phase, Place, Verdict};
 use crate::event::{RowFacts, SideStep, Step, Token};
+use crate::find::search::Search;
 use crate::landscape::Landscape;
 use crate::sides::sabotaged::{Fault, plant};
 use crate::sides::{SideError, TapLevel};
@@ -68,6 +69,9 @@ impl Runner<'_, '_> {
         tokens: &[u32],
     ) -> Result<Step, SideError> {
         self.sequence.extend_from_slice(tokens);
+        if let Some(search) = &mut self.search {
+            search.begin(step, phase);
+        }
         let mut comparison = Comparison::new(step, phase);
         let readings = self.read(tokens, &mut comparison)?;
         for (side, reading) in self.duration.sides_seconds.iter_mut().zip(readings.in_order()) {
@@ -118,12 +122,15 @@ impl Runner<'_, '_> {
     fn read(&mut self, tokens: &[u32], taps: &mut Comparison) -> Result<Readings, SideError> {
         let level = self.plan.level;
         let engine = &mut self.lanes.engine;
-        engine.forward(tokens, level);
+        let triangle = matches!(self.lanes.references, References::Triangle { .. });
+        // Where nothing is paired, a search keeps what the engine says.
+        let watched = if self.search.is_some() && triangle { TapLevel::Op } else { level };
+        engine.forward(tokens, watched);
         match &mut self.lanes.references {
             References::Exact(reference) => {
                 reference.forward(tokens, level);
                 if level > TapLevel::Readout {
-                    pump(reference, engine, taps);
+                    pump(reference, engine, taps, self.search.as_deref_mut());
                 }
                 let (reference, engine) = (reference.finish(), engine.finish());
                 let stream = Stream::default();
@@ -133,6 +140,12 @@ impl Runner<'_, '_> {
             References::Triangle { stock, wide, judge } => {
                 stock.forward(tokens, TapLevel::Readout);
                 wide.forward(tokens, TapLevel::Layer);
+                if let Some(search) = self.search.as_deref_mut() {
+                    while let Some(record) = engine.next_record() {
+                        search.keep(record);
+                    }
+                    search.close();
+                }
                 let stream = stream_of(wide, self.sequence.len() - 1);
                 let (engine, stock, wide) = (engine.finish(), stock.finish(), wide.finish());
                 let (engine, stock, wide) = (engine?, stock?, wide?);
@@ -177,16 +190,28 @@ impl Readings {
 }
 
 /// Pairs the taps of two running lanes until both have ended.
-fn pump(reference: &mut Lane, engine: &mut Lane, taps: &mut Comparison) {
+fn pump(
+    reference: &mut Lane,
+    engine: &mut Lane,
+    taps: &mut Comparison,
+    mut search: Option<&mut Search>,
+) {
     loop {
         let (expected, actual) = (reference.next_record(), engine.next_record());
-        if expected.is_none() && actual.is_none() {
-            return;
-        }
         // After a tap without a partner the rest pairs by accident only.
         if taps.aligned() {
             taps.pair(expected.as_ref(), actual.as_ref());
         }
+        match (expected, actual, &mut search) {
+            (None, None, _) => break,
+            (Some(expected), Some(actual), Some(search)) if taps.aligned() => {
+                search.see(expected, actual);
+            }
+            _ => {}
+        }
+    }
+    if let Some(search) = search {
+        search.close();
     }
 }
 

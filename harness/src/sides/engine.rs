@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::{Engine, ErrorKind, Observer, Options};
 
+use super::question::{Answer, Question};
 use super::{
     Copies, Hang, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values,
     Verified, Watcher, chain,
@@ -143,6 +144,20 @@ impl Side for EngineSide {
 
     fn verified(&self) -> Option<Verified> {
         self.verified.clone()
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        let answer = match question {
+            Question::Operation { tap, layer, inputs } => {
+                self.engine.operation(tap, *layer, inputs).map(Answer::Rows)
+            }
+            Question::Cache { layer, positions } => {
+                let rows = self.engine.cache_rows(*layer, positions.clone());
+                rows.map(|(keys, values)| Answer::Cache { keys, values })
+            }
+            Question::Weight { tensor } => self.engine.weight_bytes(tensor).map(Answer::Weight),
+        };
+        answer.map_err(|error| failure(&error, true))
     }
 }
 

@@ -6,12 +6,14 @@ pub mod accepted;
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod imaginary;
+pub mod question;
 pub mod reference;
 pub mod sabotaged;
 
 use serde::Serialize;
 
 use crate::number::Number;
+use question::{Answer, Question};
 
 /// Who computed: three words that make it possible to refuse comparing a side with itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -253,6 +255,10 @@ pub trait Side {
     /// The weights, on a side that was asked to read them back when it was loaded.
     fn verified(&self) -> Option<Verified> {
         None
+    }
+    /// Answers a question about one operation; its sequence stays as it is.
+    fn answer(&mut self, _question: &Question) -> Result<Answer, SideError> {
+        Ok(Answer::Unable)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A side with one planted fault: proof that every comparison can fail.
 
+use super::question::{Answer, Question};
 use super::{
     Copies, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Verified, Watcher,
 };
@@ -30,6 +31,13 @@ pub enum Fault {
     WriteInfinity {
         /// Which element.
         index: usize,
+    },
+    /// One bit of one element of the readout, although its tap is right.
+    FlipReadout {
+        /// Which element.
+        index: usize,
+        /// Which bit.
+        bit: u32,
     },
     /// The last element is missing.
     Shorten,
@@ -115,15 +123,19 @@ impl<S: Side> Side for Sabotaged<S> {
     fn verified(&self) -> Option<Verified> {
         self.inner.verified()
     }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        self.inner.answer(question)
+    }
 }
 
 /// Damages one row in place. Dropping, swapping and shifting are no matter of one row.
 pub fn plant(row: &mut Row, fault: Fault) {
     match (row, fault) {
-        (Row::F32(values), Fault::FlipBit { index, bit }) => {
+        (Row::F32(values), Fault::FlipBit { index, bit } | Fault::FlipReadout { index, bit }) => {
             values[index] = f32::from_bits(values[index].to_bits() ^ (1 << bit));
         }
-        (Row::F64(values), Fault::FlipBit { index, bit }) => {
+        (Row::F64(values), Fault::FlipBit { index, bit } | Fault::FlipReadout { index, bit }) => {
             values[index] = f64::from_bits(values[index].to_bits() ^ (1 << bit));
         }
         (Row::F32(values), Fault::WriteNan { index }) => values[index] = f32::NAN,
@@ -149,7 +161,9 @@ impl Watcher for Saboteur<'_> {
     }
 
     fn tap(&mut self, tap: Tap<'_>) {
-        let here = tap.name == self.sabotage.tap && tap.layer == self.sabotage.layer;
+        let innocent = matches!(self.sabotage.fault, Fault::FlipReadout { .. });
+        let named = tap.name == self.sabotage.tap && tap.layer == self.sabotage.layer;
+        let here = named && !innocent;
         if !here || self.done {
             return self.watcher.tap(tap);
         }

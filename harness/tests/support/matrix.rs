@@ -141,7 +141,7 @@ pub(crate) fn lanes(model: &Model, case: Case, sabotage: Option<Sabotage>) -> La
     Lanes { engine, references: References::Exact(exact.wait().unwrap()) }
 }
 
-fn identity(lanes: &Lanes) -> RunIdentity {
+pub(crate) fn identity(lanes: &Lanes) -> RunIdentity {
     let model = ModelIdentity { name: String::new(), sha256: "0".repeat(64), bytes: 0 };
     let side = |side: &SideIdentity| side.clone();
     let options = OptionsIdentity {

@@ -3,6 +3,19 @@
 use super::{HostBuild, Registration, first_registration};
 use std::ffi::CStr;
 
+unsafe extern "C" {
+    pub(super) fn lockstep_host_faulty() -> *const Registration;
+    fn lockstep_faulty_choose(number: u32);
+}
+
+/// Tells the build `faulty` which fault the launches of this thread have from here on.
+pub(super) fn choose_fault(build: HostBuild) {
+    if let HostBuild::Faulty(number) = build {
+        // SAFETY: the function sets a number of this thread, and nothing else.
+        unsafe { lockstep_faulty_choose(number) };
+    }
+}
+
 /// The argument bytes of a kernel in the sources, which are those of the builds of GPUs.
 #[cfg(target_arch = "x86_64")]
 pub(in crate::device) fn argument_bytes(name: &str) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! A lane whose side panics, hangs, is dropped or begins again.
+//! Lanes whose sides panic, hang, wait or begin again.
 
 use super::*;
 use crate::sides::imaginary::Imaginary;

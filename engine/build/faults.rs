@@ -1,0 +1,58 @@
+//! The build `faulty`: a copy of the kernels to which the edits of kernels/faults.toml are applied.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    fault: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fault {
+    number: u32,
+    what: String,
+    edit: Vec<Edit>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Edit {
+    file: String,
+    text: String,
+    replacement: String,
+}
+
+/// Writes the copy into `OUT_DIR`; its `faulty.cpp` is what has to be compiled.
+pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> PathBuf {
+    let text = std::fs::read_to_string("kernels/faults.toml").expect("kernels/faults.toml");
+    let list: List = toml::from_str(&text).expect("kernels/faults.toml is a list of faults");
+    let mut copy: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for file in files {
+        let name = file.strip_prefix("kernels").expect("the folder that was listed");
+        let text = std::fs::read_to_string(file).expect("kernel sources can be read");
+        copy.insert(name.to_path_buf(), text);
+    }
+    for fault in &list.fault {
+        for edit in &fault.edit {
+            let source = copy.get_mut(Path::new(&edit.file)).expect("a fault names a kernel file");
+            let (number, what, count) =
+                (fault.number, &fault.what, source.matches(&edit.text).count());
+            assert_eq!(count, 1, "fault {number} ({what}): `{}` stands {count} times", edit.text);
+            let asked = format!("lockstep_fault() == {number}");
+            let conditional = fault.edit.iter().any(|edit| edit.replacement.contains(&asked));
+            assert!(conditional, "fault {number} ({what}) is not conditional");
+            *source = source.replace(&edit.text, edit.replacement.trim_start());
+        }
+    }
+    let folder = out.join("planted");
+    for (name, text) in &copy {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("OUT_DIR");
+        std::fs::write(path, text).expect("OUT_DIR can be written");
+    }
+    folder.join("faulty.cpp")
+}

@@ -1,0 +1,75 @@
+//! The table of hypotheses, in the order in which they are believed.
+
+use super::hypothesis::Needs::{Anything, Values};
+use super::hypothesis::{Diagnosis, Hypothesis, Needs};
+use super::{
+    Answer, Evidence, elsewhere, flips, keys, memory, operation, places, product, reading, rotary,
+    rounding, rowwise, scaled,
+};
+
+const fn hypothesis(
+    name: &'static str,
+    needs: Needs,
+    examine: fn(&Evidence<'_>) -> Answer,
+) -> Hypothesis {
+    Hypothesis { name, needs, examine }
+}
+
+/// All of them; what needs least to be believed comes first: memory, then right values at wrong
+/// places, then another operation, then other weights, then other numbers.
+pub const HYPOTHESES: [Hypothesis; 36] = [
+    hypothesis("race", Anything, memory::race),
+    hypothesis("bit flip", Anything, memory::bit_flip),
+    hypothesis("not written", Anything, memory::not_written),
+    hypothesis("uninitialised", Anything, memory::uninitialised),
+    hypothesis("weight on the device", Anything, memory::device_weight),
+    hypothesis("transposed", Values, places::transposed),
+    hypothesis("wrong row", Values, places::wrong_row),
+    hypothesis("head order", Values, places::head_order),
+    hypothesis("shifted", Values, places::shifted),
+    hypothesis("wrong layer", Values, elsewhere::wrong_layer),
+    hypothesis("stale", Values, elsewhere::stale),
+    hypothesis("terms of the residual", Values, rowwise::residual),
+    hypothesis("gate", Values, rowwise::swiglu),
+    hypothesis("epsilon", Values, rowwise::epsilon),
+    hypothesis("norm", Values, rowwise::norm),
+    hypothesis("rotary position", Values, rotary::position),
+    hypothesis("rotary convention", Values, rotary::convention),
+    hypothesis("keys that are read", Values, keys::windows),
+    hypothesis("head mapping", Values, keys::head_mapping),
+    hypothesis("layer of the cache", Values, keys::layer),
+    hypothesis("inputs of attention", Values, keys::inputs),
+    hypothesis("precision of the cache", Values, keys::precision),
+    hypothesis("scaled", Values, scaled::scaled),
+    hypothesis("row of the embedding", Values, reading::table_row),
+    hypothesis("matrix", Values, product::matrix),
+    hypothesis("input of a product", Values, product::input),
+    hypothesis("part of a product", Values, product::missing_part),
+    hypothesis("transposed weights", Values, reading::transposed),
+    hypothesis("dequantisation", Values, reading::dequantisation),
+    hypothesis("weight type", Values, reading::weight_type),
+    hypothesis("contraction index", Values, product::contraction),
+    hypothesis("overlap", Values, elsewhere::overlap),
+    hypothesis("bit of a weight", Anything, flips::weight_bit),
+    hypothesis("narrowed", Values, rounding::narrowed),
+    hypothesis("digits", Values, product::digits),
+    hypothesis("within the bounds", Anything, rounding::within_bound),
+];
+
+/// Says what it is when nothing says why.
+const LAST: Hypothesis = hypothesis("non-finite", Anything, memory::non_finite);
+
+/// Tests every hypothesis.
+pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
+    if !evidence.is_whole() || evidence.differing().next().is_none() {
+        return Diagnosis::of(evidence, &[], None);
+    }
+    let inputs_fit = operation::recompute(evidence).ok().map(|rows| {
+        let pairs = rows.iter().zip(&evidence.expected);
+        rows.len() == evidence.expected.len()
+            && pairs.into_iter().all(|(one, two)| super::same(*one, *two))
+    });
+    let mut table = HYPOTHESES.to_vec();
+    table.push(LAST);
+    Diagnosis::of(evidence, &table, inputs_fit)
+}
