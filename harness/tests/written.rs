@@ -1,6 +1,5 @@
 //! What the writers of this workspace write, the strict reader reads back: value by value, byte by
 //! byte, and the shape that a recipe asked for.
-#![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 use engine::Config;
 use engine::gguf::{File, TensorType, Value};

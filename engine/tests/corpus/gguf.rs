@@ -5,7 +5,7 @@ use engine::{Config, DeviceChoice, Engine, HostBuild, Options, Silent};
 
 /// How far a file came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Came {
+pub(crate) enum Came {
     /// The strict reader refused it.
     Refused,
     /// It is a GGUF file, and no model.
@@ -21,7 +21,7 @@ pub enum Came {
 ///
 /// # Panics
 /// When something does not hold.
-pub fn read(bytes: &[u8], run: bool) -> Came {
+pub(crate) fn read(bytes: &[u8], run: bool) -> Came {
     let file = match File::from_bytes(bytes.to_vec()) {
         Ok(file) => file,
         Err(error) => return refused(Came::Refused, &error.to_string()),

@@ -1,5 +1,4 @@
 //! The corpora that fuzzing left: every input of them again, without a fuzzer.
-#![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
 mod gguf;
 
