@@ -68,6 +68,22 @@ fn every_tap_of_the_tuned_pass_has_the_bits_of_the_plain_one() {
 }
 
 #[test]
+fn every_build_has_the_bits_of_the_baseline() {
+    let file = tiny();
+    let options = Options { context_tokens: 64, ubatch: 7, ..Options::default() };
+    let mut plain = engine(&file, HostBuild::Baseline, options.clone());
+    let mut expected = Seen::default();
+    plain.forward(&PROMPT, &mut expected).unwrap();
+    let usable = crate::device::Device::usable_host_builds();
+    for build in usable.into_iter().filter(|build| build.wave_lanes() == 1) {
+        let mut other = engine(&file, build, options.clone());
+        let mut actual = Seen::default();
+        other.forward(&PROMPT, &mut actual).unwrap();
+        assert_eq!(actual.0, expected.0, "{build:?}");
+    }
+}
+
+#[test]
 fn digests_are_those_of_the_rows_and_a_graph_is_never_stale() {
     let file = tiny();
     let options = Options { context_tokens: 64, ubatch: 5, ..Options::default() };

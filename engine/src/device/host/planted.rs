@@ -1,7 +1,7 @@
 //! Kernels that are wrong on purpose: a sanitizer ends the process, and another order of threads
 //! shows a barrier that is missing. Each is played in a process of its own.
 
-use super::{Fault, Registration};
+use super::{Fault, Registration, registrations};
 use std::ffi::c_void;
 use std::process::{Command, Output};
 
@@ -33,14 +33,11 @@ fn scenario() {
     let words: Vec<&str> = scenario.split(' ').collect();
     let [build, name, amount] = words[..] else { panic!("{scenario}") };
     let head = if build == "waves" { lockstep_host_planted_waves } else { lockstep_host_planted };
-    // SAFETY: the function gives the head of a list of statics.
-    let mut next = unsafe { head() };
-    // SAFETY: not null before the kernel is found: every scenario names one of the list.
-    while !unsafe { &*next }.is(name) {
-        // SAFETY: as above.
-        next = unsafe { &*next }.next;
-        assert!(!next.is_null(), "no kernel {name} in {build}");
-    }
+    // SAFETY: the function takes nothing and gives the head of a list of statics.
+    let first = unsafe { head() };
+    // SAFETY: as above.
+    let mut kernels = unsafe { registrations::from(first) };
+    let kernel = kernels.find(|kernel| kernel.is(name)).expect("a kernel of planted.cpp");
     // On the heap, with a sanitizer's guard zones around both.
     let x: Vec<u32> = (1..=COUNT as u32).collect();
     let mut out = vec![0_u32; COUNT];
@@ -51,15 +48,15 @@ fn scenario() {
     let arguments: *const c_void = (&raw const arguments).cast();
     // SAFETY: the arguments have the kernel's layout. That a kernel leaves its buffers is what is
     // shown: it is told to do so under a sanitizer only, which ends the process instead.
-    unsafe { ((*next).entry)(arguments, 1, 0, 1, &raw mut fault) };
+    unsafe { (kernel.entry)(arguments, 1, 0, 1, &raw mut fault) };
     eprintln!("told: {} {out:?}", fault.raised);
 }
 
 fn play(scenario: &str, order: &str) -> (Output, String) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(std::env::current_exe().expect("this test's path"));
     command.args(["--exact", "device::host::planted::scenario", "--nocapture"]);
     command.env(SCENARIO, scenario).env("LOCKSTEP_ORDER", order);
-    let output = command.output().unwrap();
+    let output = command.output().expect("this test can be started");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     (output, text)
 }

@@ -32,12 +32,22 @@ pub(in crate::device) fn kernel_names() -> Vec<&'static str> {
 
 /// The kernels of a build.
 pub(super) fn registrations(build: HostBuild) -> impl Iterator<Item = &'static Registration> {
-    let mut next = first_registration(build);
+    // SAFETY: the function gives the first of a list of statics.
+    unsafe { from(first_registration(build)) }
+}
+
+/// A registration and those behind it.
+///
+/// # Safety
+/// `next` is null, or the first of a list of statics.
+pub(super) unsafe fn from(
+    mut next: *const Registration,
+) -> impl Iterator<Item = &'static Registration> {
     std::iter::from_fn(move || {
         if next.is_null() {
             return None;
         }
-        // SAFETY: not null; registrations are statics of the kernels' object file.
+        // SAFETY: not null; the caller vouches for the list.
         let registration = unsafe { &*next };
         next = registration.next;
         Some(registration)
