@@ -85,6 +85,16 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// A fault that this device has no place for: nothing would be broken.
+    #[error(
+        "the fault {fault} is in the plain kernels only, {device} runs others; use --device host"
+    )]
+    Unplanted {
+        /// Its id.
+        fault: &'static str,
+        /// The device.
+        device: String,
+    },
     /// An operation was asked for alone, without what it reads or with too much of it.
     #[error("the operation `{operation}` cannot run alone: {reason}")]
     Operation {

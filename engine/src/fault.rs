@@ -92,6 +92,19 @@ impl Fault {
         self.entry().1
     }
 
+    /// Whether a device that runs tuned kernels has it: a fault of loading, or of what every pass
+    /// is given. The others are in the plain kernels and launches of the device `host`.
+    pub fn is_everywhere(self) -> bool {
+        matches!(
+            self,
+            Self::KeyRowsOfQueries
+                | Self::KvWeightsTransposed
+                | Self::CacheOfLayerZero
+                | Self::BlockAsF16
+                | Self::WeightBit
+        )
+    }
+
     /// Its number in the build `faulty`.
     pub fn kernel_number(self) -> Option<u32> {
         self.entry().2

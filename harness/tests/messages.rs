@@ -72,7 +72,7 @@ fn what_a_search_finds() {
     };
     for (name, fault) in [
         ("find_off_by_one", "F09"),
-        ("find_stale", "F14"),
+        ("find_not_written", "F14"),
         ("find_weight_bit", "F39"),
         ("find_refused", "F15"),
     ] {

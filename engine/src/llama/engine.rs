@@ -77,6 +77,12 @@ impl Engine {
         device.limit_waits(options.time_limit);
         device.set_careful(options.launch_by_launch);
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
+        if let Some(fault) = options.fault.filter(|fault| !fault.is_everywhere())
+            && kernels.has_tuned()
+        {
+            let device = device.describe().device;
+            return Err(Error::Unplanted { fault: fault.id(), device });
+        }
         let (waves, free_bytes) = (kernels.has_tuned(), device.attributes().memory_free_bytes);
         refuse_too_large(shapes, options, waves, device.describe().device, free_bytes)?;
         let weights = Weights::load(shapes, &device, options.fault)?;

@@ -125,7 +125,8 @@ pub struct RunOptions {
     pub unchecked: bool,
 
     /// How long a launch or a wait of the engine's device may take before it is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = TIME_LIMIT_SECONDS, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIME_LIMIT_SECONDS)]
+    #[arg(value_parser = positive)]
     pub time_limit: usize,
 
     /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json

@@ -166,7 +166,13 @@ pub const CASES: [Case; 23] = [
         &["rotary convention"],
     ),
     case(Fault::ScaledTwice, "queries scaled twice", tap("q", 0, 0), &["scaled"]),
-    case(Fault::StaleLogits, "replays leave logits stale", readout("logits", 2), &["stale"]),
+    // Outputs are poisoned before each step, so what is not written is not what was there before.
+    case(
+        Fault::StaleLogits,
+        "replays leave the logits unwritten",
+        readout("logits", 2),
+        &["uninitialised"],
+    ),
     case(Fault::CacheHeadsOfQueries, "KV written with n_heads", refused("kv_write"), BOUNDS),
     case(
         Fault::LaunchSkipped,
