@@ -20,8 +20,8 @@ step cargo run --locked --release -p reference --example exp_error
 step env LOCKSTEP_CASES_TIMES=8 LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" cargo test --locked --release -p harness --test operations
 step ci/real_weights.sh
 # The kernels by clang; the tests around them stay as they are.
-step env CXX=clang++ cargo test --locked -p harness --test operations --test spelling
-step env LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness --test growth -- --nocapture
+step env CXX=clang++ LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness --test operations \
+    --test spelling --test growth
 step ci/sanitizers.sh
 if [ "$planted_minutes" -gt 0 ]; then
     step cargo run --locked --release -p harness --example planted -- --minutes "$planted_minutes"

@@ -6,7 +6,6 @@ use super::guards::POISON;
 use super::launch::{self, Access, Effect};
 use super::{Device, DeviceError, copy};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Another pattern, a finite number as f32: what holds both in turn was not written.
@@ -110,33 +109,50 @@ impl Device {
         shared.synchronise().map_err(blame)?;
         self.check_guards().map_err(blame)?;
         for access in accesses.iter().filter(whole).filter(|access| access.is_f32) {
-            let poisoned = self.poisoned(access, POISON)?;
-            let Some((index, count)) = poisoned else { continue };
-            // Poison that was computed from poison looks alike; so once more over another one.
-            access.fill(shared, OTHER_POISON)?;
-            launch::enqueue(shared, kernel, grid, accesses, arguments).map_err(blame)?;
-            let unwritten = self.poisoned(access, OTHER_POISON)?;
-            let (launch, at, argument) = (facts(), shared.at(), access.argument);
-            return Err(match unwritten {
-                Some((index, count)) => {
-                    DeviceError::NotWritten { launch, at, argument, index, count }
+            let words = self.words(access)?;
+            let (launch, at, argument) = (facts, shared.at(), access.argument);
+            if words.contains(&word(POISON)) {
+                // Poison that was computed from poison may look alike; so once more over another.
+                access.fill(shared, OTHER_POISON)?;
+                launch::enqueue(shared, kernel, grid, accesses, arguments).map_err(blame)?;
+                if let Some((index, count)) =
+                    found(&self.words(access)?, |w| w == word(OTHER_POISON))
+                {
+                    let launch = launch();
+                    return Err(DeviceError::NotWritten { launch, at, argument, index, count });
                 }
-                None => DeviceError::FromPoison { launch, at, argument, index, count },
-            });
+            }
+            // Not every device keeps the bits of a NaN that it computes with.
+            let nan = found(&words, |word| f32::from_bits(word).is_nan());
+            let Some((index, count)) = nan else { continue };
+            let reads = |access: &&Access| access.effect != Effect::Writes && access.is_f32;
+            for input in accesses.iter().filter(reads) {
+                if self.words(input)?.contains(&word(POISON)) {
+                    let launch = launch();
+                    return Err(DeviceError::FromPoison { launch, at, argument, index, count });
+                }
+            }
         }
         Ok(())
     }
 
-    /// The first element of an output that holds nothing but one byte, and how many do.
-    fn poisoned(&self, access: &Access, byte: u8) -> Result<Option<(u64, u64)>, DeviceError> {
+    /// The elements of an argument in f32, as bits.
+    fn words(&self, access: &Access) -> Result<Vec<u32>, DeviceError> {
         let count = access.bytes / size_of::<f32>() as u64;
         let first = (access.address - access.allocation.address()) / size_of::<f32>() as u64;
-        let mut words = vec![0_u32; usize::try_from(count).expect("an output fits in memory")];
-        let allocation = Arc::clone(&access.allocation);
-        copy::read(&self.shared, &allocation, (first, count), &mut words)?;
-        let poison = u32::from_ne_bytes([byte; 4]);
-        let Some(index) = words.iter().position(|word| *word == poison) else { return Ok(None) };
-        let poisoned = words.iter().filter(|word| **word == poison).count();
-        Ok(Some((index as u64, poisoned as u64)))
+        let mut words = vec![0_u32; usize::try_from(count).expect("a buffer fits in memory")];
+        copy::read(&self.shared, &access.allocation, (first, count), &mut words)?;
+        Ok(words)
     }
+}
+
+/// Four equal bytes.
+fn word(byte: u8) -> u32 {
+    u32::from_ne_bytes([byte; 4])
+}
+
+/// The first of the words that are such, and how many are.
+fn found(words: &[u32], such: impl Fn(u32) -> bool) -> Option<(u64, u64)> {
+    let index = words.iter().position(|word| such(*word))?;
+    Some((index as u64, words.iter().filter(|word| such(**word)).count() as u64))
 }

@@ -31,6 +31,10 @@ impl<'a> Sum<'a> {
 
     /// Says that it writes `declared` elements, and writes `count`.
     fn launch(&self, declared: u64, count: u32) -> Result<(), DeviceError> {
+        self.launch_blocks(declared, count, 1)
+    }
+
+    fn launch_blocks(&self, declared: u64, count: u32, blocks: u32) -> Result<(), DeviceError> {
         let accesses = [
             Access::read("x", self.x.all::<f32>(), 64),
             Access::read("branch", self.x.all::<f32>(), 64),
@@ -38,23 +42,30 @@ impl<'a> Sum<'a> {
         ];
         let [x, branch, out] = [0, 1, 2].map(|index: usize| accesses[index].span());
         let arguments = Arguments { x, branch, out, count, unused: 0 };
-        self.device.launch(&self.kernel, Grid { x: 1, y: 1 }, &accesses, &arguments)
+        self.device.launch(&self.kernel, Grid { x: blocks, y: 1 }, &accesses, &arguments)
     }
 }
 
-/// A device with guard zones; none where a sanitizer stands for them.
-fn host() -> Option<Device> {
-    let device = Device::open(DeviceChoice::Host, Some(HostBuild::Baseline), 1).unwrap();
-    if !device.is_checking() {
+/// The devices of this machine that have guard zones; none where a sanitizer stands for them.
+fn devices() -> Vec<Device> {
+    let host = Device::open(DeviceChoice::Host, Some(HostBuild::Baseline), 1).unwrap();
+    if !host.is_checking() {
         eprintln!("SKIPPED guard zones: the kernels were built with sanitizers");
-        return None;
+        return Vec::new();
     }
-    Some(device)
+    let gpus = [DeviceChoice::Hip(0), DeviceChoice::Cuda(0)];
+    let gpus = gpus.into_iter().filter_map(|choice| Device::open(choice, None, 1).ok());
+    std::iter::once(host).chain(gpus).collect()
 }
 
 #[test]
 fn a_write_behind_a_buffer_is_seen_and_named() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        a_write_behind_a_buffer_is_seen_and_named_on(device);
+    }
+}
+
+fn a_write_behind_a_buffer_is_seen_and_named_on(device: Device) {
     let sum = Sum::new(&device);
     sum.launch(48, 48).unwrap();
     device.check_guards().unwrap();
@@ -79,7 +90,12 @@ fn a_write_behind_a_buffer_is_seen_and_named() {
 
 #[test]
 fn zones_lie_between_the_parts_of_an_arena() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        zones_lie_between_the_parts_of_an_arena_on(device);
+    }
+}
+
+fn zones_lie_between_the_parts_of_an_arena_on(device: Device) {
     let parts = vec![Part::new::<f32>("q", 5), Part::new::<u8>("k", 3), Part::new::<f32>("v", 7)];
     let (arena, buffers) = device.arena(parts).unwrap();
     let seen = |damage: u64| {
@@ -99,7 +115,12 @@ fn zones_lie_between_the_parts_of_an_arena() {
 
 #[test]
 fn what_a_launch_leaves_out_is_not_written_and_what_reads_it_is_told_apart() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        what_a_launch_leaves_out_is_not_written_and_what_reads_it_is_told_apart_on(device);
+    }
+}
+
+fn what_a_launch_leaves_out_is_not_written_and_what_reads_it_is_told_apart_on(device: Device) {
     let sum = Sum::new(&device);
     // Whatever was there before is not taken for a result.
     sum.launch(48, 48).unwrap();
@@ -118,7 +139,12 @@ fn what_a_launch_leaves_out_is_not_written_and_what_reads_it_is_told_apart() {
 
 #[test]
 fn without_checking_there_are_no_zones_and_no_poison() {
-    let Some(device) = host().map(Device::unchecked) else { return };
+    for device in devices() {
+        without_checking_there_are_no_zones_and_no_poison_on(device.unchecked());
+    }
+}
+
+fn without_checking_there_are_no_zones_and_no_poison_on(device: Device) {
     let sum = Sum::new(&device);
     sum.launch(48, 48).unwrap();
     sum.launch(48, 40).unwrap();
@@ -134,7 +160,12 @@ fn without_checking_there_are_no_zones_and_no_poison() {
 
 #[test]
 fn a_table_of_zones_follows_what_is_allocated_and_freed() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        a_table_of_zones_follows_what_is_allocated_and_freed_on(device);
+    }
+}
+
+fn a_table_of_zones_follows_what_is_allocated_and_freed_on(device: Device) {
     for turn in 1..20_u64 {
         let kept = device.allocate::<u8>("kept", turn * 7).unwrap();
         let gone = device.allocate::<u8>("gone", turn).unwrap();
@@ -150,7 +181,12 @@ fn a_table_of_zones_follows_what_is_allocated_and_freed() {
 
 #[test]
 fn a_device_is_freed_when_nobody_holds_it() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        a_device_is_freed_when_nobody_holds_it_on(device);
+    }
+}
+
+fn a_device_is_freed_when_nobody_holds_it_on(device: Device) {
     let shared = Arc::downgrade(&device.shared);
     let buffer = device.allocate::<f32>("x", 4).unwrap();
     device.check_guards().unwrap();
@@ -162,7 +198,12 @@ fn a_device_is_freed_when_nobody_holds_it() {
 
 #[test]
 fn a_capture_that_panics_leaves_the_device_usable() {
-    let Some(device) = host() else { return };
+    for device in devices() {
+        a_capture_that_panics_leaves_the_device_usable_on(device);
+    }
+}
+
+fn a_capture_that_panics_leaves_the_device_usable_on(device: Device) {
     let sum = Sum::new(&device);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _ = device.capture(|| -> Result<(), DeviceError> {
@@ -176,4 +217,47 @@ fn a_capture_that_panics_leaves_the_device_usable() {
     sum.out.read(0, &mut values).unwrap();
     assert_eq!(values, [3.0; 48]);
     device.capture(|| sum.launch(48, 48)).unwrap().replay().unwrap();
+}
+
+/// Names what a process that a test started does: it loses its device.
+const SCENARIO: &str = "LOCKSTEP_ILLEGAL_ACCESS";
+
+/// Not a test by itself: writes gigabytes past a buffer of a GPU, and tells what is said.
+#[test]
+fn scenario() {
+    let Ok(careful) = std::env::var(SCENARIO) else { return };
+    let device = Device::open(DeviceChoice::Cuda(0), None, 1).unwrap();
+    device.set_careful(careful == "careful");
+    let sum = Sum::new(&device);
+    let launched = sum.launch_blocks(48, u32::MAX, 1 << 20);
+    let result = launched.and_then(|()| device.synchronise());
+    eprintln!("told: {}", result.unwrap_err());
+    // Nothing of the device answers, and nothing panics.
+    for answer in [device.check_guards(), sum.out.read(0, &mut [0.0_f32; 4]), device.synchronise()]
+    {
+        eprintln!("told: {}", answer.unwrap_err());
+    }
+    assert_eq!(device.attributes().memory_free_bytes, None);
+}
+
+#[test]
+fn an_illegal_access_on_a_gpu_is_an_error_with_its_launch() {
+    if Device::open(DeviceChoice::Cuda(0), None, 1).is_err() {
+        eprintln!("SKIPPED an illegal access: no NVIDIA GPU is usable");
+        return;
+    }
+    for (careful, expected) in [
+        ("careful", "): the first launch to fail is residual of 1048576 x 1 blocks: x from x [0, "),
+        ("late", "waiting for the device failed: CUDA_ERROR_ILLEGAL_ADDRESS"),
+    ] {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "device::guard_tests::scenario", "--nocapture"]);
+        let output = command.env(SCENARIO, careful).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{careful}:\n{text}");
+        let told: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("told: ")).collect();
+        assert_eq!(told.len(), 4, "{text}");
+        assert!(told[0].contains(expected), "{text}");
+        assert!(told[0].contains("ILLEGAL_ADDRESS"), "{text}");
+    }
 }

@@ -24,6 +24,7 @@ use hip_sys::hiprt::{
 };
 use objects::Loaded;
 use staging::Staging;
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,8 @@ pub(super) struct HipBackend {
     limit: Limit,
     /// Copies do not belong into a graph.
     capturing: AtomicBool,
+    /// Warnings that were given.
+    warned: Mutex<BTreeSet<String>>,
     description: Description,
     multiprocessors: u32,
 }
@@ -83,14 +86,24 @@ impl HipBackend {
     /// A free of what is not used any more: what goes wrong is said, and the work goes on.
     fn released(&self, call: &'static str, code: u32) {
         if let Err(refusal) = self.api.check(call, code) {
-            eprintln!("warning: {}: {}", self.description.device, refusal.sentence());
+            self.warn(refusal.sentence());
+        }
+    }
+
+    /// Says something once: a device that is lost refuses to take anything back.
+    fn warn(&self, words: String) {
+        let line = format!("warning: {}: {words}", self.description.device);
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warned.contains(&line) {
+            eprintln!("{line}");
+            warned.insert(line);
         }
     }
 
     /// Waits before something is given back; what goes wrong is said, and the work goes on.
     fn wait_or_warn(&self) {
         if let Err(error) = self.wait() {
-            eprintln!("warning: {}: {error}", self.description.device);
+            self.warn(error.to_string());
         }
     }
 

@@ -103,6 +103,7 @@ impl HipBackend {
             staging: Mutex::new(staging),
             limit: Limit::default(),
             capturing: AtomicBool::new(false),
+            warned: Mutex::default(),
             description: Description {
                 device,
                 name: String::new(),
