@@ -12,6 +12,7 @@ pub mod triangle;
 use std::borrow::Cow;
 use std::fmt;
 
+use engine::gguf::Shown;
 use serde::Serialize;
 
 use crate::number::{Hash, Number};
@@ -138,8 +139,8 @@ pub struct Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.layer {
-            Some(layer) => write!(f, "layer {layer} tap {}", self.tap)?,
-            None => write!(f, "tap {}", self.tap)?,
+            Some(layer) => write!(f, "layer {layer} tap {}", Shown(&self.tap))?,
+            None => write!(f, "tap {}", Shown(&self.tap))?,
         }
         write!(f, " at position {}, token {}", self.position, self.token_id)
     }

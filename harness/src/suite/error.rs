@@ -1,5 +1,7 @@
 //! One variant for each defect of a suite file.
 
+use engine::gguf::Shown;
+
 /// Why a file is no suite.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuiteError {
@@ -18,7 +20,7 @@ pub enum SuiteError {
         message: String,
     },
     /// A key nobody knows.
-    #[error("{place} has a key `{key}` that no suite has")]
+    #[error("{place} has a key `{}` that no suite has", Shown(key))]
     UnknownKey {
         /// The table.
         place: String,
@@ -40,7 +42,7 @@ pub enum SuiteError {
         found: &'static str,
     },
     /// A number that cannot be.
-    #[error("`{key}` in {place} is {value}, {expected} is due")]
+    #[error("`{key}` in {place} is {}, {expected} is due", Shown(value))]
     OutOfRange {
         /// The table.
         place: String,
@@ -52,7 +54,7 @@ pub enum SuiteError {
         expected: String,
     },
     /// A word that is not one of a few.
-    #[error("`{key}` in {place} is `{value}`")]
+    #[error("`{key}` in {place} is `{}`", Shown(value))]
     UnknownWord {
         /// The table.
         place: String,
@@ -70,7 +72,7 @@ pub enum SuiteError {
         number: usize,
     },
     /// A name that cannot be a folder everywhere.
-    #[error("case {number} is called `{name}`")]
+    #[error("case {number} is called `{}`", Shown(name))]
     BadName {
         /// Counted from 1.
         number: usize,
@@ -116,6 +118,12 @@ pub enum SuiteError {
         /// The most.
         cases_max: usize,
     },
+    /// Cases that are many times what the file is.
+    #[error("models, prompts and tokens of all cases have more than {bytes_max} bytes")]
+    TooMuchSaid {
+        /// The most.
+        bytes_max: usize,
+    },
 }
 
 impl SuiteError {
@@ -140,9 +148,15 @@ impl SuiteError {
             Self::DuplicateLength { .. } => "write each length once".to_owned(),
             Self::NoCases => "add a table [[case]] with a name".to_owned(),
             Self::TooManyCases { .. } => "split it into several files".to_owned(),
+            Self::TooMuchSaid { .. } => {
+                "each case has what the defaults say: say less there, or split the file".to_owned()
+            }
         }
     }
 }
+
+/// Distances take time and memory for each letter.
+const WORD_BYTES_MAX: usize = 100;
 
 /// The nearest of the known words, and all of them.
 pub(super) fn nearest(word: &str, known: &[&str]) -> String {
@@ -150,8 +164,9 @@ pub(super) fn nearest(word: &str, known: &[&str]) -> String {
         true => 0,
         false => strsim::damerau_levenshtein(word, other),
     };
-    // A third of the letters may be others.
-    let near = known.iter().min_by_key(distance);
+    // A third of the letters may be others; to nothing known is a longer word near.
+    let short = word.len() <= WORD_BYTES_MAX;
+    let near = known.iter().filter(|_| short).min_by_key(distance);
     let near = near.filter(|near| distance(near) <= 1 + word.chars().count() / 3);
     let all = known.join(", ");
     match near {

@@ -13,6 +13,9 @@ use crate::cli::RunOptions;
 /// The most cases of a file, lengths counted.
 pub const CASES_MAX: usize = 10_000;
 
+/// The most text and tokens of all cases, in bytes: what the defaults say stands in each of them.
+const SAID_BYTES_MAX: usize = 1 << 24;
+
 /// The longest prompt, the most steps, the largest cache.
 const TOKENS_MAX: u32 = 1 << 24;
 
@@ -110,9 +113,10 @@ pub fn parse(bytes: &[u8]) -> Result<Suite, SuiteError> {
     };
     let mut cases: Vec<Case> = Vec::new();
     let mut names = BTreeSet::new();
+    let mut said_bytes = 0;
     for (index, table) in tables.iter().enumerate() {
         let Value::Table(table) = table else { return Err(not_a_table(&top, "case")) };
-        for case in expand(index + 1, table, defaults)? {
+        for case in expand(index + 1, table, defaults, &mut said_bytes)? {
             if !names.insert(case.name.clone()) {
                 return Err(SuiteError::DuplicateName { name: case.name });
             }
@@ -137,7 +141,12 @@ fn not_a_table(top: &Keys<'_>, key: &str) -> SuiteError {
 }
 
 /// A case, or one for each of its lengths.
-fn expand(number: usize, table: &Table, defaults: &Table) -> Result<Vec<Case>, SuiteError> {
+fn expand(
+    number: usize,
+    table: &Table,
+    defaults: &Table,
+    said_bytes: &mut usize,
+) -> Result<Vec<Case>, SuiteError> {
     let unnamed = Keys { place: format!("case {number}"), table };
     let name = unnamed.text("name")?.ok_or(SuiteError::NoName { number })?;
     let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -148,15 +157,13 @@ fn expand(number: usize, table: &Table, defaults: &Table) -> Result<Vec<Case>, S
     let own = Keys { place: format!("case `{name}`"), table };
     own.only(&[&["name"], &OPTIONS[..]].concat())?;
     // What the case says wins; of the three ways to begin, its own replaces that of the defaults.
-    let mut merged = defaults.clone();
     let ways = ["prompt", "tokens", "lengths"];
-    if ways.iter().any(|way| table.contains_key(*way)) {
-        ways.iter().for_each(|way| drop(merged.remove(*way)));
-        if !table.contains_key("lengths") {
-            merged.remove("seed");
-        }
-    }
-    merged.extend(table.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let own_way = ways.iter().any(|way| table.contains_key(*way));
+    let reseeded = own_way && !table.contains_key("lengths");
+    let kept = |key: &str| !((own_way && ways.contains(&key)) || (reseeded && key == "seed"));
+    let kept = defaults.iter().filter(|(key, _)| kept(key));
+    let said = kept.chain(table).map(|(key, value)| (key.clone(), value.clone()));
+    let merged: Table = said.collect();
     let keys = Keys { place: own.place, table: &merged };
     let given: Vec<&'static str> =
         ways.into_iter().filter(|way| merged.contains_key(*way)).collect();
@@ -165,7 +172,12 @@ fn expand(number: usize, table: &Table, defaults: &Table) -> Result<Vec<Case>, S
     }
     let options = options(&keys)?;
     let seed = keys.seed("seed")?;
-    let Some(lengths) = keys.counts("lengths", TOKENS_MAX)? else {
+    let lengths = keys.counts("lengths", TOKENS_MAX)?;
+    *said_bytes += size_bytes(&options) * lengths.as_ref().map_or(1, Vec::len);
+    if *said_bytes > SAID_BYTES_MAX {
+        return Err(SuiteError::TooMuchSaid { bytes_max: SAID_BYTES_MAX });
+    }
+    let Some(lengths) = lengths else {
         if seed.is_some() {
             return Err(SuiteError::SeedWithoutLengths { place: keys.place });
         }
@@ -184,6 +196,13 @@ fn expand(number: usize, table: &Table, defaults: &Table) -> Result<Vec<Case>, S
         drawn: Some(Drawn { seed: seed.unwrap_or(0), length }),
     };
     Ok(lengths.into_iter().map(case).collect())
+}
+
+/// What options take besides themselves.
+fn size_bytes(options: &RunOptions) -> usize {
+    let texts = [&options.model, &options.prompt].into_iter().flatten().map(String::len);
+    texts.sum::<usize>()
+        + options.tokens.as_ref().map_or(0, |tokens| size_of::<u32>() * tokens.len())
 }
 
 fn options(keys: &Keys<'_>) -> Result<RunOptions, SuiteError> {

@@ -109,6 +109,41 @@ fn every_defect_has_its_words_and_its_way_out() {
     assert!(matches!(parse(many.as_bytes()), Err(SuiteError::TooManyCases { .. })));
 }
 
+/// A file of 100 KB would have become half a gigabyte.
+#[test]
+fn what_every_case_repeats_is_bounded() {
+    let lengths: Vec<String> = (1..=9000).map(|length| length.to_string()).collect();
+    let text = |model_bytes: usize| {
+        let model = "m".repeat(model_bytes);
+        let lengths = lengths.join(",");
+        format!("[[case]]\nname = \"a\"\nmodel = \"{model}\"\nlengths = [{lengths}]")
+    };
+    assert_eq!(parse(text(1000).as_bytes()).unwrap().cases.len(), 9000);
+    let error = parse(text(50_000).as_bytes()).unwrap_err();
+    assert_eq!(error, SuiteError::TooMuchSaid { bytes_max: 1 << 24 });
+    // From the defaults into cases without lengths.
+    let cases: String = (0..9000).map(|case| format!("[[case]]\nname = \"{case}\"\n")).collect();
+    let text = format!("[defaults]\nprompt = \"{}\"\n{cases}", "p".repeat(50_000));
+    assert!(matches!(parse(text.as_bytes()), Err(SuiteError::TooMuchSaid { .. })));
+}
+
+/// What a file says reaches the terminal as one short line.
+#[test]
+fn no_suite_steers_a_terminal() {
+    let long = "k".repeat(1000);
+    for (text, words) in [
+        ("\"\\u001b[2J\" = 1", "has a key `\\u{1b}[2J`"),
+        ("[[case]]\nname = \"a\\nb\"", "is called `a\\nb`"),
+        ("[[case]]\nname = \"a\"\nkv = \"\\u001b\"", "is `\\u{1b}`"),
+        (&format!("{long} = 1"), "k… (1000 bytes)"),
+    ] {
+        let error = parse(text.as_bytes()).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(words) && said.len() < 200, "{said}");
+        assert!(error.hint().starts_with("there are") || error.hint().starts_with("a name"));
+    }
+}
+
 #[test]
 fn the_worst_answer_wins() {
     for (codes, expected) in [

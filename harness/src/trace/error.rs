@@ -2,6 +2,8 @@
 
 use std::io;
 
+use engine::gguf::Shown;
+
 /// Why a file is no trace this reader accepts.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -72,7 +74,7 @@ pub enum TraceError {
         line: usize,
     },
     /// A kind of line nobody knows.
-    #[error("line {line} is a record `{found}`: row, landscape and end are known")]
+    #[error("line {line} is a record `{}`: row, landscape and end are known", Shown(found))]
     UnknownRecord {
         /// The line.
         line: usize,
@@ -88,7 +90,7 @@ pub enum TraceError {
         field: String,
     },
     /// A field nobody knows.
-    #[error("line {line} has a field `{field}` that this form does not have")]
+    #[error("line {line} has a field `{}` that this form does not have", Shown(field))]
     UnknownField {
         /// The line.
         line: usize,
@@ -96,7 +98,7 @@ pub enum TraceError {
         field: String,
     },
     /// A field that is said twice.
-    #[error("line {line} says `{field}` twice")]
+    #[error("line {line} says `{}` twice", Shown(field))]
     DuplicateField {
         /// The line.
         line: usize,
@@ -116,7 +118,7 @@ pub enum TraceError {
         found: &'static str,
     },
     /// A number or a word outside of what can be.
-    #[error("`{field}` in line {line} is {value}, {expected} is due")]
+    #[error("`{field}` in line {line} is {}, {expected} is due", Shown(value))]
     OutOfRange {
         /// The line.
         line: usize,

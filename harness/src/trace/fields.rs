@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use engine::gguf::Shown;
+
 use super::TraceError;
 use super::json::{Value, duplicate};
 use crate::number::{Hash, Number};
@@ -38,7 +40,7 @@ impl Fields {
     pub(crate) fn names(&self, count: usize) -> String {
         let names = self.fields.iter().take(count).map(|(name, _)| format!("`{name}`"));
         let names: Vec<String> = names.collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        if names.is_empty() { "none".to_owned() } else { Shown(&names.join(", ")).to_string() }
     }
 
     fn new(line: usize, prefix: String, value: Value) -> Result<Self, TraceError> {

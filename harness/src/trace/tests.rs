@@ -252,3 +252,20 @@ fn a_million_keys_are_read_in_order_of_their_number() {
     let error = parse(line.as_bytes()).unwrap_err();
     assert!(matches!(error, TraceError::DuplicateField { line: 1, .. }), "{error}");
 }
+
+/// What a file says reaches the terminal as one short line.
+#[test]
+fn no_trace_steers_a_terminal() {
+    let text = String::from_utf8(bytes(&example())).unwrap();
+    let long = format!("\"{}\":1,", "k".repeat(1000));
+    for (from, to, words) in [
+        ("\"trace\":", "\"\\u001b[2J\":1,\"trace\":", "a field `\\u{1b}[2J`"),
+        ("\"trace\":", "\"a\\nb\":1,\"a\\nb\":1,\"trace\":", "says `a\\nb` twice"),
+        ("\"row\"", "\"\\u0007\"", "a record `\\u{7}`"),
+        ("\"prefill_last\"", "\"\\u009b\"", "is \\u{9b}, prefill_last or decode is due"),
+        ("\"trace\":", &format!("{long}\"trace\":"), "k… (1000 bytes)"),
+    ] {
+        let said = parse(text.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
+        assert!(said.contains(words) && said.len() < 200, "{said}");
+    }
+}

@@ -10,6 +10,7 @@ mod tests;
 
 use std::fmt;
 
+use engine::gguf::Shown;
 use serde::Serialize;
 
 use super::{HashKind, Header, Trace};
@@ -253,7 +254,9 @@ pub fn compare(one: &Trace, two: &Trace) -> Result<Diff, Refusal> {
     };
     let (a, b) = (&one.header.side, &two.header.side);
     if a == b {
-        let identity = format!("{} on {}, {}", a.implementation, a.device, a.build);
+        let [name, device, build] =
+            [&a.implementation, &a.device, &a.build].map(|text| text.escape_debug());
+        let identity = format!("{name} on {device}, {build}");
         diff.verdict = DiffVerdict::Inconclusive(Doubt::SameIdentity { identity });
         return Ok(diff);
     }
@@ -348,14 +351,18 @@ fn refuse(one: &Header, two: &Header) -> Result<(), Refusal> {
     if let (Some(a), Some(b)) = (&one.model, &two.model)
         && a.sha256 != b.sha256
     {
-        let words = |name: &str, hash: &str| format!("{name} ({})", &hash[..16.min(hash.len())]);
+        let words = |name: &str, hash: &str| {
+            format!("{} ({})", Shown(name), Shown(hash.get(..16).unwrap_or(hash)))
+        };
         let (one, two) = (words(&a.name, &a.sha256), words(&b.name, &b.sha256));
         return Err(Refusal::Models { one, two });
     }
     if let (Some(a), Some(b)) = (&one.contract, &two.contract)
         && a != b
     {
-        let words = |activations: &str, kv: &str| format!("activations {activations}, cache {kv}");
+        let words = |activations: &str, kv: &str| {
+            format!("activations {}, cache {}", Shown(activations), Shown(kv))
+        };
         let one = words(&a.activations, &a.kv);
         let two = words(&b.activations, &b.kv);
         return Err(Refusal::Contracts { one, two });

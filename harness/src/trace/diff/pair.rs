@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine::gguf::Shown;
 use serde::Serialize;
 
 use super::{Finding, Parting, finding};
@@ -283,8 +284,8 @@ fn words(record: &Record) -> String {
     match (record.key(), record.layer) {
         (Some(key), _) => key.to_string(),
         (None, Some(layer)) => {
-            format!("layer {layer} tap {} at position {}", record.tap, record.position)
+            format!("layer {layer} tap {} at position {}", Shown(&record.tap), record.position)
         }
-        (None, None) => format!("tap {} at position {}", record.tap, record.position),
+        (None, None) => format!("tap {} at position {}", Shown(&record.tap), record.position),
     }
 }

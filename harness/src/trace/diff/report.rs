@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use engine::gguf::Shown;
+
 use super::{Diff, DiffVerdict, Evidence, Finding, Parting};
 use crate::event::Stopped;
 use crate::trace::{Ending, Trace};
@@ -50,7 +52,10 @@ impl fmt::Display for Report<'_> {
 fn facts(trace: &Trace) -> String {
     let side = &trace.header.side;
     let model = match &trace.header.model {
-        Some(model) => format!("{} sha256 {}", model.name, model.sha256.get(..16).unwrap_or("")),
+        Some(model) => {
+            let hash = model.sha256.get(..16).unwrap_or("");
+            format!("{} sha256 {hash}", Shown(&model.name))
+        }
         None => "model not said".to_owned(),
     };
     let end = match trace.ending {
@@ -64,9 +69,9 @@ fn facts(trace: &Trace) -> String {
     };
     format!(
         "{} on {}, {}; {model}; {} rows{end}",
-        side.implementation,
-        side.device,
-        side.build,
+        side.implementation.escape_debug(),
+        side.device.escape_debug(),
+        side.build.escape_debug(),
         trace.records.len()
     )
 }
@@ -77,7 +82,8 @@ impl Report<'_> {
         if self.diff.evidence == Evidence::Bits {
             let contract = one.header.contract.as_ref();
             let words = contract.map_or(String::new(), |contract| {
-                format!(": activations {}, cache {}", contract.activations, contract.kv)
+                let (activations, kv) = (Shown(&contract.activations), Shown(&contract.kv));
+                format!(": activations {activations}, cache {kv}")
             });
             return format!("bits, both hash whole rows under one contract{words}");
         }
