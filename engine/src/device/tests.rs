@@ -146,3 +146,49 @@ fn a_buffer_of_another_device_is_refused() {
     let out = device.allocate::<f32>("out", 1).unwrap();
     let _ = kernels.residual(x.all(), x.all(), out.all(), 1);
 }
+
+#[test]
+fn a_copy_past_the_end_says_where_in_the_run() {
+    let device = device(HostBuild::Baseline);
+    let hidden = device.allocate::<u8>("hidden", 3_358_719).unwrap();
+    device.set_moment(Some(Moment { step: 3, phase: PassPhase::Prefill, layer: Some(31) }));
+    // The readout of a row that is one too late, by a byte.
+    let error = hidden.read(835_584, &mut [0.0_f32; 4096]).unwrap_err().to_string();
+    let expected = "copy of hidden (step 3, prefill, layer 31) refused: \
+                    offset 3342336 + 16384 bytes > capacity 3358719";
+    assert_eq!(error, expected);
+    let mut words = [0_u16; 4];
+    let halves = device.allocate::<f32>("q", 8).unwrap();
+    let error = halves.read(0, &mut words).unwrap_err().to_string();
+    let expected = "copy of q (step 3, prefill, layer 31) refused: elements of 2 bytes, the buffer \
+                    holds elements of 4";
+    assert_eq!(error, expected);
+    device.set_moment(None);
+    let error = halves.read(u64::MAX, &mut words[..0]).unwrap_err().to_string();
+    let expected = "copy of q refused: offset 18446744073709551615 + 0 bytes > capacity 32";
+    assert_eq!(error, expected);
+    assert_eq!(device.copies_total() - device.copies_checked(), 3, "none of them was let through");
+}
+
+#[test]
+fn a_matrix_of_fewer_rows_is_refused_with_both_numbers() {
+    let device = device(HostBuild::Baseline);
+    let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+    // A grouped K weight, launched with the rows of the queries: 64 of them, where it has 16.
+    let weights = device.allocate::<f32>("blk.0.attn_k.weight", 16 * 32).unwrap();
+    let x = device.upload("attn_norm", &[1.0_f32; 32]).unwrap();
+    let out = device.allocate::<f32>("k", 64).unwrap();
+    device.set_moment(Some(Moment { step: 0, phase: PassPhase::Prefill, layer: Some(0) }));
+    let input = crate::kernels::ProductFloat {
+        weights: weights.all(),
+        kind: TensorType::F32,
+        x: x.all(),
+        outputs: 64,
+        width: 32,
+        rows: 1,
+    };
+    let error = kernels.product_float(input, out.all()).unwrap_err().to_string();
+    let expected = "launch of product_f32 (step 0, prefill, layer 0) refused: weights needs 8192 \
+                    elements, blk.0.attn_k.weight has 2048";
+    assert_eq!(error, expected);
+}
