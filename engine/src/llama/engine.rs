@@ -116,7 +116,7 @@ impl Engine {
     /// # Errors
     /// Tokens outside the vocabulary, more of them than the context has room for, or a device
     /// that refuses; the position is then as before. What a device reports late is traced to its
-    /// launch, see [`Engine::attribute`].
+    /// launch (docs/checking.md).
     pub fn forward(
         &mut self,
         tokens: &[u32],
