@@ -20,12 +20,14 @@ pub(super) struct Memory {
 }
 
 impl Device {
-    /// What buffers in one piece of memory take of a device, guard zones included. Runtimes round
-    /// up, and how far is theirs.
-    pub fn footprint_bytes(buffers: impl Iterator<Item = u128>) -> u128 {
-        let (guard, alignment) = (u128::from(GUARD_BYTES), u128::from(ALIGNMENT_BYTES));
+    /// What buffers in one piece of memory take of a device, with the zones around each where it is
+    /// guarded. Runtimes round up, and how far is theirs.
+    pub fn footprint_bytes(buffers: impl Iterator<Item = u128>, guarded: bool) -> u128 {
+        let guard = if guarded { u128::from(GUARD_BYTES) } else { 0 };
+        let alignment = u128::from(ALIGNMENT_BYTES);
         let place = |end: u128, bytes: u128| end.next_multiple_of(alignment) + bytes + guard;
-        buffers.fold(guard, place).next_multiple_of(alignment)
+        let end = buffers.fold(guard, place);
+        if guarded { end.next_multiple_of(alignment) } else { end }
     }
 
     /// Bytes that this device's buffers hold now.

@@ -22,7 +22,7 @@ pub struct Estimate {
     pub workspace_bytes: u64,
     /// Cosines and sines for the whole context.
     pub rotary_bytes: u64,
-    /// Guard zones around all of them; none where nothing is checked.
+    /// Guard zones around all of them; where nothing is checked, what alignment takes.
     pub guards_bytes: u64,
 }
 
@@ -44,14 +44,16 @@ impl Estimate {
         let workspace = workspace(shapes, options, waves);
         let rotary = rotary(shapes.config, options).map(alone);
         let all = || weights.iter().chain(&cache).chain(&workspace).chain(&rotary);
-        let footprint = all().map(|together| Device::footprint_bytes(together.iter().copied()));
+        let guarded = !options.unchecked;
+        let footprint =
+            all().map(|together| Device::footprint_bytes(together.iter().copied(), guarded));
         let guards = footprint.sum::<u128>() - all().flatten().sum::<u128>();
         Self {
             weights_bytes: held(&weights),
             cache_bytes: held(&cache),
             workspace_bytes: held(&workspace),
             rotary_bytes: held(&rotary),
-            guards_bytes: if options.unchecked { 0 } else { narrow(guards) },
+            guards_bytes: narrow(guards),
         }
     }
 
