@@ -206,13 +206,13 @@ fn an_operation_has_one_name_everywhere() {
     assert!(stems.len() >= 10, "{stems:?}");
     let reference = read("reference/src/exact/mod.rs");
     for stem in &stems {
-        // The probe is no operation of a model: a device runs it before it is handed out, and what
-        // is due stands beside it, so that the engine needs no other side to refuse a device.
         // No operation of a model: what looks at the zones between buffers.
         if stem == "guards" {
             assert!(read("engine/src/device/guards.rs").contains("\"guards\""));
             continue;
         }
+        // The probe is none either: a device runs it before it is handed out, and what is due stands
+        // beside it, so that the engine needs no other side to refuse a device.
         if stem == "probe" {
             assert!(root().join("engine/src/device/probe/operation.rs").is_file());
             assert!(read("engine/kernels/probe.hip").contains("CONTRACT.md section 14"));

@@ -80,16 +80,7 @@ impl Weights {
     /// Every buffer in the order of its upload.
     pub(super) fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         let layers = self.layers.iter().flat_map(|layer| {
-            let matrices = [
-                &layer.attn_q,
-                &layer.attn_k,
-                &layer.attn_v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ];
-            let matrices = matrices.map(|matrix| &matrix.buffer).into_iter();
+            let matrices = layer.matrices().map(|matrix| &matrix.buffer).into_iter();
             matrices.chain([&layer.attn_norm, &layer.ffn_norm])
         });
         std::iter::once(&self.token_embd.buffer)

@@ -53,17 +53,7 @@ impl Weights {
 
     /// Every matrix that takes part in a product.
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> + Clone {
-        let layers = self.layers.iter().flat_map(|layer| {
-            [
-                &layer.attn_q,
-                &layer.attn_k,
-                &layer.attn_v,
-                &layer.attn_output,
-                &layer.ffn_gate,
-                &layer.ffn_up,
-                &layer.ffn_down,
-            ]
-        });
+        let layers = self.layers.iter().flat_map(LayerWeights::matrices);
         layers.chain(std::iter::once(self.output_matrix()))
     }
 
@@ -135,26 +125,21 @@ impl Weights {
 
     /// The tensor of a name as it lies on the device.
     pub(super) fn buffer(&self, name: &str) -> Option<&Buffer> {
-        let named = |buffer: &&Buffer| buffer.name() == name;
-        let all = self.layers.iter().flat_map(LayerWeights::buffers);
-        let ends = [&self.token_embd.buffer, &self.output_norm];
-        let output = self.output.as_ref().map(|matrix| &matrix.buffer);
-        all.chain(ends).chain(output).find(named)
+        self.buffers().find(|buffer| buffer.name() == name)
     }
 }
 
 impl LayerWeights {
-    fn buffers(&self) -> [&Buffer; 9] {
+    /// Its matrices, in the order of their upload.
+    pub(super) fn matrices(&self) -> [&Matrix; 7] {
         [
-            &self.attn_norm,
-            &self.attn_q.buffer,
-            &self.attn_k.buffer,
-            &self.attn_v.buffer,
-            &self.attn_output.buffer,
-            &self.ffn_norm,
-            &self.ffn_gate.buffer,
-            &self.ffn_up.buffer,
-            &self.ffn_down.buffer,
+            &self.attn_q,
+            &self.attn_k,
+            &self.attn_v,
+            &self.attn_output,
+            &self.ffn_gate,
+            &self.ffn_up,
+            &self.ffn_down,
         ]
     }
 }
