@@ -2,35 +2,16 @@
 
 use super::operation::Named;
 use super::{Answer, Evidence, Explanation, Label, No, same};
+use crate::sides::LAYER_TAPS;
 
 /// How far back an earlier pass is looked for.
 pub(super) const LAG_MAX: usize = 4096;
 /// A run of values this long is no coincidence.
 const RUN_MIN: usize = 4;
 
-/// The taps inside a layer (CONTRACT.md, section 12).
-pub(super) const LAYER_TAPS: [&str; 16] = [
-    "attn_norm",
-    "q",
-    "k",
-    "v",
-    "q_rope",
-    "k_rope",
-    "attn_out",
-    "wo",
-    "attn_residual",
-    "ffn_norm",
-    "gate",
-    "up",
-    "swiglu",
-    "down",
-    "ffn_residual",
-    "embed",
-];
-
 /// The name with a life as long as the program.
 pub(super) fn tap_named(name: &str) -> Option<&'static str> {
-    let outside = ["final_norm", "logits"];
+    let outside = ["embed", "final_norm", "logits"];
     LAYER_TAPS.iter().chain(&outside).find(|tap| **tap == name).copied()
 }
 
@@ -118,8 +99,7 @@ pub(super) fn overlap(evidence: &Evidence<'_>) -> Answer {
         .map_or(0..layers.min(1), |layer| layer.saturating_sub(1)..(layer + 2).min(layers));
     let mut named = vec![Named { tap: "embed", layer: None }];
     for layer in near {
-        let inside = LAYER_TAPS.iter().filter(|tap| **tap != "embed");
-        named.extend(inside.map(|tap| Named { tap, layer: Some(layer) }));
+        named.extend(LAYER_TAPS.map(|tap| Named { tap, layer: Some(layer) }));
     }
     let mut known = false;
     for named in named {

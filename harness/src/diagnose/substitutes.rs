@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::elsewhere::LAYER_TAPS;
 use super::operation::{Named, stream_into};
 use super::{Evidence, Label};
+use crate::sides::LAYER_TAPS;
 
 /// How many positions back an input may be left over from.
 const LAG_MAX: usize = 64;
@@ -48,7 +48,7 @@ pub(super) fn substitutes<'a>(evidence: &Evidence<'a>, named: &Named) -> Vec<Sub
         }
     }
     let layer = evidence.layer.or_else(|| evidence.config.layers.checked_sub(1));
-    for tap in LAYER_TAPS {
+    for tap in LAYER_TAPS.into_iter().chain(["embed"]) {
         let other = match (tap, layer) {
             ("embed", _) => Named { tap, layer: None },
             (_, Some(layer)) => Named { tap, layer: Some(layer) },

@@ -11,29 +11,11 @@ use serde::Serialize;
 use super::inputs::inputs;
 use super::search::Search;
 use crate::number::Number;
+use crate::sides::LAYER_TAPS;
 
 /// The most rows of a pass that are judged at each of its ends: f64 over all weights costs seconds
 /// a row of a large model.
 const ROWS_AT_EACH_END: usize = 4;
-
-/// The taps of a layer that have a bound, in the order of computation.
-const LAYER_TAPS: [&str; 15] = [
-    "attn_norm",
-    "q",
-    "k",
-    "v",
-    "q_rope",
-    "k_rope",
-    "attn_out",
-    "wo",
-    "attn_residual",
-    "ffn_norm",
-    "gate",
-    "up",
-    "swiglu",
-    "down",
-    "ffn_residual",
-];
 
 /// What was judged, and the first operation that is too far away.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -67,6 +67,25 @@ pub struct Tap<'a> {
     pub values: Values<'a>,
 }
 
+/// The taps inside a layer, in the order of computation (CONTRACT.md, section 12).
+pub(crate) const LAYER_TAPS: [&str; 15] = [
+    "attn_norm",
+    "q",
+    "k",
+    "v",
+    "q_rope",
+    "k_rope",
+    "attn_out",
+    "wo",
+    "attn_residual",
+    "ffn_norm",
+    "gate",
+    "up",
+    "swiglu",
+    "down",
+    "ffn_residual",
+];
+
 /// Receives the taps of a forward pass in their order.
 pub trait Watcher: Send {
     /// How much it wants to see; asked before each pass.
