@@ -211,8 +211,8 @@ fn an_operation_has_one_name_everywhere() {
             assert!(read("engine/src/device/guards.rs").contains("\"guards\""));
             continue;
         }
-        // The probe is none either: a device runs it before it is handed out, and what is due stands
-        // beside it, so that the engine needs no other side to refuse a device.
+        // The probe is none either: a device runs it before it is handed out, and what is due
+        // stands beside it, so that the engine needs no other side to refuse a device.
         if stem == "probe" {
             assert!(root().join("engine/src/device/probe/operation.rs").is_file());
             assert!(read("engine/kernels/probe.hip").contains("CONTRACT.md section 14"));
