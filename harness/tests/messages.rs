@@ -6,7 +6,6 @@
 
 mod support;
 
-use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -116,24 +115,6 @@ fn the_files_of_a_run() {
     assert_eq!(verdict["exit_code"], 0);
     assert_eq!(verdict["elements_differing"], 0);
     assert_eq!(verdict["steps_compared"], 2);
-}
-
-/// What `cargo insta review` shows when a change of the arithmetic moves a logit.
-#[test]
-fn the_landscape_of_the_embedded_model() {
-    let lines = values(&files("12")("landscape.jsonl"));
-    let mut text = String::new();
-    for line in lines.iter().filter(|line| line["side"] == "engine") {
-        let facts = [&line["step"], &line["token_id"], &line["gap"], &line["entropy_topk"]];
-        let [step, token, gap, entropy] = facts.map(Value::to_string);
-        writeln!(text, "step {step:>2}  token {token:>3}  gap {gap:<11} entropy {entropy}")
-            .unwrap();
-        for logit in line["top5"].as_array().unwrap() {
-            let [id, value, word] = ["id", "logit", "text"].map(|key| logit[key].to_string());
-            writeln!(text, "    {id:>4}  {value:<10}  {word}").unwrap();
-        }
-    }
-    settings().bind(|| insta::assert_snapshot!("landscape_tiny", text));
 }
 
 #[test]
