@@ -35,9 +35,22 @@ fn says(name: &str, arguments: &[&str]) {
 }
 
 /// Every command with a help text of its own.
-const COMMANDS: [&str; 13] = [
-    "run", "find", "replay", "faults", "suite", "trace", "diff", "import", "fetch", "inspect",
-    "fixture", "devices", "bench",
+const COMMANDS: [&str; 15] = [
+    "run",
+    "find",
+    "replay",
+    "faults",
+    "suite",
+    "trace",
+    "diff",
+    "import",
+    "fetch",
+    "inspect",
+    "fixture",
+    "devices",
+    "bench",
+    "completions",
+    "man",
 ];
 
 #[test]

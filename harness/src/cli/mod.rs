@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and which exit code an answer has.
 
 mod bench;
+mod completions;
 mod devices;
 mod diff;
 mod failure;
@@ -11,6 +12,7 @@ mod fixture;
 mod import;
 mod inspect;
 mod launches;
+mod man;
 mod options;
 mod replay;
 mod run;
@@ -36,6 +38,7 @@ Try first:
   lockstep run                              the embedded model, a few seconds
   lockstep fetch smollm2-135m-instruct      a real model, 98 MB
   lockstep run --model smollm2-135m-instruct --prompt \"Hi\" --max-tokens 16
+  lockstep devices                          which GPU can run the engine here
   lockstep --help                           everything else";
 
 /// Runs an engine and a reference on the same tokens and names the first bit that differs.
@@ -62,6 +65,8 @@ enum Command {
     Trace(trace::TraceCommand),
     Diff(diff::DiffCommand),
     Import(import::ImportCommand),
+    Completions(completions::CompletionsCommand),
+    Man(man::ManCommand),
 }
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
@@ -82,6 +87,8 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Trace(command)) => command.execute(),
         Some(Command::Diff(command)) => command.execute(),
         Some(Command::Import(command)) => command.execute(),
+        Some(Command::Completions(command)) => command.execute(),
+        Some(Command::Man(command)) => command.execute(),
     }
 }
 

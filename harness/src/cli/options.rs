@@ -53,7 +53,7 @@ pub(super) const TIME_LIMIT_SECONDS: usize = 120;
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
     /// A GGUF file, or a name `lockstep fetch` knows [default: the embedded model]
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
     pub model: Option<String>,
 
     /// The text to begin with [default: "The capital of France is"]
