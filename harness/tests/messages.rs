@@ -35,7 +35,7 @@ fn says(name: &str, arguments: &[&str]) {
 }
 
 /// Every command with a help text of its own.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "find",
     "replay",
@@ -44,6 +44,7 @@ const COMMANDS: [&str; 15] = [
     "trace",
     "diff",
     "import",
+    "serve",
     "fetch",
     "inspect",
     "fixture",

@@ -228,6 +228,7 @@ impl BenchCommand {
             time_limit_seconds: TIME_LIMIT_SECONDS,
             verify_weights: false,
             plant: None,
+            engine_command: None,
         };
         let vocabulary = model.vocabulary;
         let reference = |mode: Mode| -> Result<Seconds, Failure> {

@@ -81,6 +81,8 @@ impl From<SideError> for Failure {
             SideError::Input { .. } => Self::input(error.to_string()).hint(
                 "`lockstep inspect FILE` shows what the file has; another conversion may work",
             ),
+            SideError::Foreign { .. } => Self::input(error.to_string())
+                .hint("docs/foreign-engine.md says what an engine is asked and what it answers"),
             SideError::Step { .. } | SideError::Panicked { .. } => {
                 Self { code: 4, ..Self::input(error.to_string()) }
             }

@@ -164,6 +164,8 @@ impl Surroundings<'_> {
             return Ok(());
         };
         let witness = match &answer.examination {
+            // Nobody could replay it: a foreign engine runs no operation alone.
+            Some(_) if self.options.engine_command.is_some() => None,
             None => None,
             Some(examination) => {
                 let (path, options) = (self.witness_path(), self.witness_options());
@@ -179,6 +181,9 @@ impl Surroundings<'_> {
             text += &match witness {
                 Some(path) => {
                     format!("witness    {path}\nreplay     lockstep replay {path}\n")
+                }
+                None if self.options.engine_command.is_some() => {
+                    "witness    none: a foreign engine runs no operation alone\n".to_owned()
                 }
                 None => "witness    none: there is no operation to run again\n".to_owned(),
             };
@@ -244,6 +249,9 @@ impl Surroundings<'_> {
             if value != default {
                 words.push(format!("--{name} {value}"));
             }
+        }
+        if let Some(command) = &options.engine_command {
+            words.push(format!("--engine-command {command:?}"));
         }
         if options.past_end {
             words.push("--past-end".to_owned());

@@ -16,6 +16,7 @@ mod man;
 mod options;
 mod replay;
 mod run;
+mod serve;
 mod sides;
 mod suite;
 mod trace;
@@ -65,6 +66,7 @@ enum Command {
     Trace(trace::TraceCommand),
     Diff(diff::DiffCommand),
     Import(import::ImportCommand),
+    Serve(serve::ServeCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -87,6 +89,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Trace(command)) => command.execute(),
         Some(Command::Diff(command)) => command.execute(),
         Some(Command::Import(command)) => command.execute(),
+        Some(Command::Serve(command)) => command.execute(),
         Some(Command::Completions(command)) => command.execute(),
         Some(Command::Man(command)) => command.execute(),
     }

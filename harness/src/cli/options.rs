@@ -84,6 +84,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
 
+    /// Another engine instead: a process that speaks JSON lines (docs/foreign-engine.md)
+    #[arg(long, value_name = "COMMAND")]
+    #[arg(conflicts_with_all = ["device", "verify_weights", "unchecked"])]
+    pub engine_command: Option<String>,
+
     /// What the engine is compared with
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub reference: ReferenceChoice,
@@ -124,7 +129,8 @@ pub struct RunOptions {
     #[arg(long)]
     pub unchecked: bool,
 
-    /// How long a launch or a wait of the engine's device may take before it is given up
+    /// How long a launch or a wait of the engine's device, or an answer of --engine-command, may
+    /// take before it is given up
     #[arg(long, value_name = "SECONDS", default_value_t = TIME_LIMIT_SECONDS)]
     #[arg(value_parser = positive)]
     pub time_limit: usize,
@@ -142,7 +148,7 @@ pub struct RunOptions {
     pub quiet: bool,
 
     /// A fault to plant into the engine, by its id in `lockstep faults`
-    #[arg(long, value_name = "ID", hide = true)]
+    #[arg(long, value_name = "ID", hide = true, conflicts_with = "engine_command")]
     pub plant: Option<engine::Fault>,
 }
 

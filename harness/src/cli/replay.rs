@@ -109,6 +109,7 @@ impl ReplayCommand {
             time_limit_seconds: TIME_LIMIT_SECONDS,
             verify_weights: false,
             plant,
+            engine_command: None,
         })
     }
 }

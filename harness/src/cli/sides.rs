@@ -9,12 +9,13 @@ use reference::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::launches;
-use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions};
+use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions, word};
 use crate::compare::triangle::Judge;
 use crate::run::lane::{Loader, Loading};
 use crate::run::{Lanes, References};
 use crate::sides::SideError;
 use crate::sides::engine::{EngineSide, NAME};
+use crate::sides::foreign::{self, ForeignSide};
 use crate::sides::reference::ReferenceSide;
 
 /// What both sides are loaded with.
@@ -32,6 +33,7 @@ pub(super) struct Setup {
     pub(super) verify_weights: bool,
     #[serde(with = "launches::planted")]
     pub(super) plant: Option<engine::Fault>,
+    pub(super) engine_command: Option<String>,
 }
 
 impl Setup {
@@ -48,6 +50,7 @@ impl Setup {
             time_limit_seconds: options.time_limit,
             verify_weights: options.verify_weights,
             plant: options.plant,
+            engine_command: options.engine_command.clone(),
         }
     }
 
@@ -72,6 +75,19 @@ impl Setup {
             launch_by_launch: false,
             time_limit: Some(Duration::from_secs(self.time_limit_seconds as u64)),
             fault: self.plant,
+        }
+    }
+
+    /// For an engine in a process of its own.
+    fn foreign(&self, command: &str) -> foreign::Options {
+        foreign::Options {
+            command: command.to_owned(),
+            time_limit: Duration::from_secs(self.time_limit_seconds as u64),
+            ubatch: self.ubatch,
+            context_tokens: self.context_tokens,
+            activations: word(self.activations),
+            kv: word(self.kv),
+            threads: self.threads,
         }
     }
 
@@ -123,8 +139,18 @@ pub(super) fn load(
     }
 }
 
-/// Loads the engine in its thread.
+/// Loads the engine in its thread: ours, or the one whose command was given.
 pub(super) fn engine_loader(setup: &Setup, file: &Arc<File>, path: &Path) -> Loader {
+    if let Some(command) = &setup.engine_command {
+        let (options, file, path) = (setup.foreign(command), Arc::clone(file), path.to_path_buf());
+        return Box::new(move || {
+            let config = engine::Config::from_gguf(&file).map_err(|error| {
+                let message = error.to_string();
+                SideError::Input { side: NAME, message }
+            })?;
+            Ok(Box::new(ForeignSide::load(&path, &config, &options)?))
+        });
+    }
     let (options, file) = (setup.engine(), Arc::clone(file));
     let (setup, path) = (setup.clone(), path.to_path_buf());
     Box::new(move || {

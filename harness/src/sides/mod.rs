@@ -4,13 +4,14 @@
 
 pub mod accepted;
 pub mod engine;
+pub mod foreign;
 #[cfg(test)]
 pub(crate) mod imaginary;
 pub mod question;
 pub mod reference;
 pub mod sabotaged;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
 use question::{Answer, Question};
@@ -28,7 +29,17 @@ pub struct SideIdentity {
 
 /// How much of a forward pass is watched. Each level includes the ones before it.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum TapLevel {
@@ -241,6 +252,14 @@ pub enum SideError {
         /// Which side.
         side: &'static str,
         /// What it said.
+        message: String,
+    },
+    /// The process of a foreign engine is not what the protocol asks for.
+    #[error("{side}: {message}")]
+    Foreign {
+        /// Which side.
+        side: &'static str,
+        /// The defect.
         message: String,
     },
     /// A panic, caught at the edge of the side's thread.
