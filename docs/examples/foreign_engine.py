@@ -244,7 +244,7 @@ def hello(request, broken):
 def forward(model, request, ubatch):
     """Pieces of at most `ubatch` tokens; of each piece every operation, with all of its rows."""
     tokens, level = request["tokens"], request["level"]
-    wanted = {"readout": (), "layer": ("ffn_residual",)}.get(level)
+    wanted = {"readout": (), "layer": ("embed", "ffn_residual")}.get(level)
     for start in range(0, len(tokens), ubatch):
         first, taps = model.position(), {}
 
@@ -261,7 +261,7 @@ def forward(model, request, ubatch):
             say(answer="tap", name=name, layer=layer, **shape, values=values)
     hidden, logits = model.readout(x)
     last = model.position() - 1
-    if level == "op":
+    if level != "readout":
         for name, row in (("final_norm", hidden), ("logits", logits)):
             shape = {"first_position": last, "rows": 1, "width": len(row)}
             say(answer="tap", name=name, layer=None, **shape, values=digits(row))

@@ -7,8 +7,9 @@
 
 mod support;
 
-use std::fmt::Write;
-use std::process::Output;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::identity::ModelIdentity;
@@ -241,4 +242,80 @@ fn an_engine_that_never_stops_is_stopped() {
     assert_eq!(output.status.code(), Some(4), "{}", transcript(&output));
     let words = transcript(&output);
     assert!(words.contains("more than 189 taps came without a readout"), "{words}");
+}
+
+/// Our engine's command, and the one of the example in Python.
+fn engines() -> [Vec<&'static str>; 2] {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/foreign_engine.py");
+    let ours = vec![env!("CARGO_BIN_EXE_lockstep"), "serve", "--device", "host"];
+    [ours, vec!["python3", example]]
+}
+
+/// What an engine answers to these lines, with its exit code.
+fn answers(engine: &[&str], lines: &[&str]) -> (Vec<String>, Option<i32>) {
+    let mut process = Command::new(engine[0])
+        .args(&engine[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    process.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    let text = stdout(&output).lines().map(str::to_owned).collect();
+    (text, output.status.code())
+}
+
+/// The first request, for the embedded model.
+fn asked(model: &Model) -> String {
+    json!({
+        "request": "hello", "protocol": 1, "model": model.path, "ubatch": 2, "context_tokens": 4,
+        "activations": "i24", "kv": "f32", "threads": 1
+    })
+    .to_string()
+}
+
+/// Which taps are due at which level is the protocol's: both engines say the same ones.
+#[test]
+fn two_engines_say_the_same_taps_at_every_level() {
+    let model = Model::resolve(None).unwrap();
+    for (level, lines_due) in [("readout", 2), ("layer", 2 + 2 * 5 + 2), ("op", 2 + 2 * 61 + 2)] {
+        let forward = json!({ "request": "forward", "tokens": [1, 2, 3], "level": level });
+        let lines = [asked(&model), forward.to_string(), r#"{"request":"quit"}"#.to_owned()];
+        let [ours, example] = engines().map(|engine| {
+            let (lines, code) = answers(&engine, &lines.each_ref().map(String::as_str));
+            assert_eq!(code, Some(0), "{engine:?} {level}");
+            let shape = |line: &String| {
+                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+                let line = line.as_object_mut().unwrap();
+                for own in ["values", "hidden", "logits", "implementation", "device", "build"] {
+                    line.remove(own);
+                }
+                format!("{line:?}")
+            };
+            lines.iter().map(shape).collect::<Vec<_>>()
+        });
+        assert_eq!(ours.len(), lines_due, "{level}");
+        assert_eq!(example, ours, "{level}");
+    }
+}
+
+#[test]
+fn our_engine_refuses_what_is_no_request() {
+    let model = Model::resolve(None).unwrap();
+    let (hello, [ours, _]) = (asked(&model), engines());
+    let forward = r#"{"request":"forward","tokens":[1,2],"level":"layer"}"#;
+    for (lines, code, words) in [
+        (vec![forward], 2, "`forward` is out of turn: hello is first"),
+        (vec!["{}"], 2, "the line is no request: missing field `request`"),
+        (vec![&hello.replace("\"protocol\":1", "\"protocol\":2")], 2, "version 2 of the protocol"),
+        (vec![&hello.replace("i24", "i4")], 2, "there is no activations `i4`"),
+        (vec![&hello, &forward.replace("[1,2]", "[1,2,3,4,5]")], 4, "context"),
+    ] {
+        let (said, actual) = answers(&ours, &lines);
+        let last = said.last().unwrap();
+        assert!(last.starts_with(r#"{"answer":"error","message":""#), "{last}");
+        assert!(last.contains(words), "{words}: {last}");
+        assert_eq!(actual, Some(code), "{last}");
+    }
 }
