@@ -1,7 +1,7 @@
 //! What memory alone explains: races, poison, zeros, one flipped bit, values that are no numbers.
 
 use super::operation::{Source, level, source, tokens};
-use super::{Answer, Evidence, Explanation, Label, No};
+use super::{Answer, Evidence, Explanation, Label, No, rounding};
 use reference::exact::ops;
 
 /// The bits of a fresh buffer, which is filled with 0xff, as f32 and as f16 widened.
@@ -22,14 +22,15 @@ pub(super) fn race(evidence: &Evidence<'_>) -> Answer {
         .with("answers", repeats.answers))
 }
 
-/// One bit of one element.
+/// One bit of one element, further away than a rounding.
 pub(super) fn bit_flip(evidence: &Evidence<'_>) -> Answer {
     let mut differing = evidence.differing();
     let (Some(index), None) = (differing.next(), differing.next()) else {
         return Err(No::Refuted);
     };
     let (one, two) = (evidence.expected[index].to_bits(), evidence.actual[index].to_bits());
-    if (one ^ two).count_ones() != 1 {
+    // The last bits of a value are what another rounding changes as well, and that is likelier.
+    if (one ^ two).count_ones() != 1 || rounding::within_bound(evidence).is_ok() {
         return Err(No::Refuted);
     }
     let bit = (one ^ two).trailing_zeros();

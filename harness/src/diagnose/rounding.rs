@@ -117,6 +117,13 @@ fn attention_bound<'a>(evidence: &'a Evidence<'a>) -> Result<(Bound<'a>, usize),
     Ok((by_row(size, head), 2 * evidence.positions().end))
 }
 
+/// The bit that differs, where it is one of one element.
+fn one_bit(evidence: &Evidence<'_>, differing: &[usize]) -> Option<u32> {
+    let [index] = differing else { return None };
+    let bits = evidence.expected[*index].to_bits() ^ evidence.actual[*index].to_bits();
+    (bits.count_ones() == 1).then(|| bits.trailing_zeros())
+}
+
 /// Everything as near as two right computations may be: another order of a sum, a fused step.
 pub(super) fn within_bound(evidence: &Evidence<'_>) -> Answer {
     let (bound, work) = bound(evidence)?;
@@ -145,8 +152,11 @@ pub(super) fn within_bound(evidence: &Evidence<'_>) -> Answer {
     }
     let text = format!(
         "all {} elements that differ are as near as two right computations may be: at most \
-         {largest:.3} of twice the bound of CONTRACT.md, section 15",
-        differing.len()
+         {largest:.3} of twice the bound of CONTRACT.md, section 15{}",
+        differing.len(),
+        one_bit(evidence, &differing).map_or_else(String::new, |bit| format!(
+            "; if bit {bit} was flipped instead, nothing tells it from that"
+        ))
     );
     Ok(Explanation::new(Label::Rounding, text)
         .with("share_of_bound", format!("{largest:.3}"))

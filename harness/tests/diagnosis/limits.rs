@@ -133,3 +133,24 @@ fn a_factor_needs_values_to_prove_it() {
     let found = diagnose(&evidence);
     assert!(found.explanations.is_empty(), "{found}");
 }
+
+/// What another rounding gives is no flipped bit, although it is one bit.
+#[test]
+fn a_last_bit_is_a_rounding_first() {
+    let world = World::new(&GROUPED, 28);
+    for (tap, bit) in [("swiglu", 0), ("attn_residual", 0), ("down", 0), ("down", 1)] {
+        let mut evidence = world.evidence(tap, Some(1), 3);
+        let value = &mut evidence.actual[5];
+        *value = f32::from_bits(value.to_bits() ^ 1 << bit);
+        let found = diagnose(&evidence);
+        let first = found.first().unwrap();
+        let wanted = (Label::Rounding, Certainty::WithinBound);
+        assert_eq!((first.label, first.certainty), wanted, "{tap}, {bit}: {found}");
+        assert!(
+            first.evidence.ends_with(&format!(
+                "if bit {bit} was flipped instead, nothing tells it from that"
+            ))
+        );
+        assert!(!found.explanations.iter().any(|one| one.label == Label::BitFlip), "{found}");
+    }
+}

@@ -169,7 +169,7 @@ fn memory(world: &World) -> Vec<Planted<'_>> {
         plant("one NaN", Label::NonFinite, &|rows| rows[7] = f32::NAN);
         plant("all NaN", Label::NonFinite, &|rows| rows.fill(f32::NAN));
         plant("one infinity", Label::NonFinite, &|rows| rows[9] = f32::NEG_INFINITY);
-        for bit in [0, 5, 22, 23, 29, 31] {
+        for bit in [20, 22, 23, 29, 31] {
             plant("a bit flipped", Label::BitFlip, &|rows| {
                 rows[11] = f32::from_bits(rows[11].to_bits() ^ 1 << bit);
             });
