@@ -67,8 +67,10 @@ pub(super) fn not_written(evidence: &Evidence<'_>) -> Answer {
     let values = || indices.iter().map(|index| evidence.actual[*index]);
     let first = *indices.first().ok_or(No::Refuted)?;
     let poison = values().all(|value| POISON_BITS.contains(&value.to_bits()));
-    // One zero in a row may have many causes.
-    let zeros = indices.len() > 1 && values().all(|value| value.to_bits() == 0);
+    // One zero in a row may have many causes, and zeros for denormals have one of their own.
+    let zeros = indices.len() > 1
+        && values().all(|value| value.to_bits() == 0)
+        && rounding::denormals(evidence).is_err();
     if !poison && !zeros {
         return Err(No::Refuted);
     }

@@ -5,7 +5,7 @@ use reference::KvType;
 use reference::bounds;
 
 use super::attention::Inputs;
-use super::narrow::{NARROWINGS, Narrowing};
+use super::narrow::NARROWINGS;
 use super::operation::{Named, Source, source, tokens};
 use super::{Answer, Certainty, Evidence, Explanation, Label, No};
 
@@ -14,9 +14,7 @@ const WORK_MAX: usize = 1 << 29;
 
 /// Every value narrowed or cut.
 pub(super) fn narrowed(evidence: &Evidence<'_>) -> Answer {
-    let flushed: Narrowing =
-        ("no denormals", |value| if value.is_subnormal() { 0.0 * value } else { value });
-    for (what, function) in NARROWINGS.into_iter().chain([flushed]) {
+    for (what, function) in NARROWINGS {
         let rounded: Vec<f32> = evidence.expected.iter().map(|value| function(*value)).collect();
         if evidence.equals(&rounded) {
             let text =
@@ -25,6 +23,26 @@ pub(super) fn narrowed(evidence: &Evidence<'_>) -> Answer {
         }
     }
     Err(No::Refuted)
+}
+
+/// Zeros in the place of denormals, of all of them and of nothing else.
+pub(super) fn denormals(evidence: &Evidence<'_>) -> Answer {
+    let is_half = matches!(&*evidence.tap, "keys" | "values") && evidence.kv == KvType::F16;
+    let (what, normal) =
+        if is_half { ("f16", f16::MIN_POSITIVE.to_f32()) } else { ("f32", f32::MIN_POSITIVE) };
+    let is_denormal = |value: f32| value != 0.0 && value.abs() < normal;
+    let differing: Vec<usize> = evidence.differing().collect();
+    let lost = |at: &usize| is_denormal(evidence.expected[*at]) && evidence.actual[*at] == 0.0;
+    let kept = evidence.pairs().any(|(one, two)| is_denormal(one) && two != 0.0);
+    if differing.is_empty() || kept || !differing.iter().all(lost) {
+        return Err(No::Refuted);
+    }
+    let text = format!(
+        "all {} denormals of {what} are zeros; the others are equal, exactly, {}",
+        differing.len(),
+        evidence.all()
+    );
+    Ok(Explanation::new(Label::Rounding, text).with("to", format!("no denormals of {what}")))
 }
 
 /// The bound of each element's distance from f64, by its index in the tensor.

@@ -17,7 +17,7 @@ const fn hypothesis(
 
 /// All of them; what needs least to be believed comes first: memory, then right values at wrong
 /// places, then another operation, then other weights, then other numbers.
-pub const HYPOTHESES: [Hypothesis; 36] = [
+pub const HYPOTHESES: [Hypothesis; 37] = [
     hypothesis("race", Anything, memory::race),
     hypothesis("bit flip", Anything, memory::bit_flip),
     hypothesis("not written", Anything, memory::not_written),
@@ -51,6 +51,7 @@ pub const HYPOTHESES: [Hypothesis; 36] = [
     hypothesis("contraction index", Values, product::contraction),
     hypothesis("overlap", Values, elsewhere::overlap),
     hypothesis("bit of a weight", Anything, flips::weight_bit),
+    hypothesis("denormals", Anything, rounding::denormals),
     hypothesis("narrowed", Values, rounding::narrowed),
     hypothesis("digits", Values, product::digits),
     hypothesis("within the bounds", Anything, rounding::within_bound),

@@ -154,3 +154,31 @@ fn a_last_bit_is_a_rounding_first() {
         assert!(!found.explanations.iter().any(|one| one.label == Label::BitFlip), "{found}");
     }
 }
+
+/// Zeros where denormals should be were written: the denormals are lost.
+#[test]
+fn zeros_for_denormals_were_written() {
+    let world = World::new(&GROUPED, 29);
+    let mut evidence = world.evidence("swiglu", Some(1), 0);
+    for (index, value) in [(3, 1e-40), (70, -3e-41), (900, 1e-39), (901, f32::MIN_POSITIVE)] {
+        (evidence.expected[index], evidence.actual[index]) = (value, 0.0);
+    }
+    // A normal number that became zero has another cause.
+    assert_ne!(diagnose(&evidence).first().map(|first| first.label), Some(Label::Rounding));
+    evidence.actual[901] = f32::MIN_POSITIVE;
+    let found = diagnose(&evidence);
+    assert_eq!(found.first().unwrap().label, Label::Rounding, "{found}");
+    assert!(!found.explanations.iter().any(|one| one.label == Label::NotWritten), "{found}");
+    // So has one denormal of several.
+    evidence.actual[900] = 1e-39;
+    let found = diagnose(&evidence);
+    assert!(!found.explanations.iter().any(|one| one.label == Label::Rounding), "{found}");
+    // A cache in f16 has denormals of its own.
+    let keys = world.evidence("k_rope", Some(1), 0);
+    let mut cache = Evidence { tap: "keys".into(), ..keys };
+    for (index, value) in [(5, 3e-5), (8, -1e-6)] {
+        (cache.expected[index], cache.actual[index]) = (value, 0.0);
+    }
+    let found = diagnose(&cache);
+    assert_eq!(found.first().unwrap().label, Label::Rounding, "{found}");
+}
