@@ -1,6 +1,6 @@
 //! Right values of another tensor: another layer's, an earlier pass's, a neighbour in memory.
 
-use super::operation::Named;
+use super::operation::{Named, row_inputs};
 use super::{Answer, Evidence, Explanation, Label, No, same};
 use crate::sides::LAYER_TAPS;
 
@@ -101,6 +101,7 @@ pub(super) fn overlap(evidence: &Evidence<'_>) -> Answer {
     for layer in near {
         named.extend(LAYER_TAPS.map(|tap| Named { tap, layer: Some(layer) }));
     }
+    let inputs = row_inputs(evidence);
     let mut known = false;
     for named in named {
         let Ok(values) = evidence.rows_of(&named, evidence.pass_positions.clone()) else {
@@ -111,7 +112,9 @@ pub(super) fn overlap(evidence: &Evidence<'_>) -> Answer {
         let at = values
             .windows(run.len())
             .position(|values| same(values[0], run[0]) && equal(values, run));
-        let Some(at) = at.filter(|at| !(own && at == first)) else { continue };
+        // What an operation passed on unchanged is no neighbour's.
+        let passed_on = inputs.contains(&named) && values.len() == evidence.actual.len();
+        let Some(at) = at.filter(|at| !((own || passed_on) && at == first)) else { continue };
         let text = format!(
             "elements {first} to {last} of the flat tensor, {} of {}, are {named} from element \
              {at} on, exactly; the others are equal",

@@ -8,6 +8,9 @@ use reference::exact::{Level, ops};
 use super::attention::Inputs;
 use super::{Evidence, No, Weight, same};
 
+/// As many elements have to be explained by a cause that does not hold everywhere.
+const PART_MIN: usize = 4;
+
 /// A tap of the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
@@ -89,6 +92,19 @@ pub(super) fn source(evidence: &Evidence<'_>) -> Result<Source, No> {
     })
 }
 
+/// The taps that an operation works on element by element, or row by row.
+pub(super) fn row_inputs(evidence: &Evidence<'_>) -> Vec<Named> {
+    match source(evidence) {
+        Ok(Source::Norm { stream, .. }) => vec![stream],
+        Ok(Source::Rope { input }) => vec![input],
+        Ok(Source::Residual { stream, branch }) => vec![stream, branch],
+        Ok(Source::Swiglu { layer }) => {
+            ["gate", "up"].map(|tap| Named { tap, layer: Some(layer) }).to_vec()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl<'a> Evidence<'a> {
     /// Rows of the reference at these positions.
     pub(super) fn rows_of(
@@ -158,6 +174,24 @@ impl<'a> Evidence<'a> {
     pub(super) fn equals(&self, candidate: &[f32]) -> bool {
         candidate.len() == self.actual.len()
             && candidate.iter().zip(&self.actual).all(|(one, two)| same(*one, *two))
+    }
+
+    /// Where the candidate is what the engine has, in words: in every element, or in all of those
+    /// that differ while the others are the reference's; a few of them may be a coincidence.
+    pub(super) fn extent(&self, candidate: &[f32]) -> Option<String> {
+        if self.equals(candidate) {
+            return Some(self.all());
+        }
+        let differing: Vec<usize> = self.differing().collect();
+        let holds =
+            |at: &usize| candidate.get(*at).is_some_and(|value| same(*value, self.actual[*at]));
+        let is_enough = candidate.len() == self.actual.len() && differing.len() >= PART_MIN;
+        (is_enough && differing.iter().all(holds)).then(|| self.those_that_differ(differing.len()))
+    }
+
+    /// "in all 32 of 4608 elements that differ".
+    pub(super) fn those_that_differ(&self, count: usize) -> String {
+        format!("in all {count} of {} elements that differ", self.actual.len())
     }
 
     /// The same for a candidate made row by row: a row that differs first, then all.

@@ -94,6 +94,11 @@ pub(super) fn convention(evidence: &Evidence<'_>) -> Answer {
             return Ok(Explanation::new(Label::RotaryConvention, text).with("convention", what));
         }
     }
+    if let Some(extent) = evidence.extent(&x) {
+        let text = format!("the input as it was, not rotated, exactly, {extent}");
+        let what = "not rotated";
+        return Ok(Explanation::new(Label::RotaryConvention, text).with("convention", what));
+    }
     for other in substitutes(evidence, &input) {
         let rows = |row: usize| {
             plain(rope, &other.rows[row * width..][..width], evidence.first_position + row)

@@ -16,9 +16,8 @@ const WORK_MAX: usize = 1 << 29;
 pub(super) fn narrowed(evidence: &Evidence<'_>) -> Answer {
     for (what, function) in NARROWINGS {
         let rounded: Vec<f32> = evidence.expected.iter().map(|value| function(*value)).collect();
-        if evidence.equals(&rounded) {
-            let text =
-                format!("got equals expected rounded to {what}, exactly, {}", evidence.all());
+        if let Some(extent) = evidence.extent(&rounded) {
+            let text = format!("got equals expected rounded to {what}, exactly, {extent}");
             return Ok(Explanation::new(Label::Rounding, text).with("to", what));
         }
     }

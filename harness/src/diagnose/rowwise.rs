@@ -13,8 +13,8 @@ type Rows<'f> = &'f dyn Fn() -> Vec<f32>;
 pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
     let Source::Residual { stream, branch } = source(evidence)? else { return Err(No::Idle) };
     let (x, o) = (evidence.input_like(&stream)?, evidence.input_like(&branch)?);
-    let explain = |label, what: String| {
-        Explanation::new(label, format!("got equals {what} exactly, {}", evidence.all()))
+    let explain = |label, what: String, extent: String| {
+        Explanation::new(label, format!("got equals {what} exactly, {extent}"))
     };
     let sum = ops::add(&x, &o);
     let minus: Vec<f32> = o.iter().map(|value| -value).collect();
@@ -29,8 +29,8 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
         (Label::Scaled, &|| ops::add(&x, &minus), &branch, "the sum with minus"),
     ];
     for (label, candidate, operand, words) in forms {
-        if evidence.equals(&candidate()) {
-            return Ok(explain(label, format!("{words} {operand}")).with("term", operand));
+        if let Some(extent) = evidence.extent(&candidate()) {
+            return Ok(explain(label, format!("{words} {operand}"), extent).with("term", operand));
         }
     }
     let part = |rows: &[f32], row: usize| -> Vec<f32> {
@@ -41,7 +41,7 @@ pub(super) fn residual(evidence: &Evidence<'_>) -> Answer {
             let row = |row: usize| ops::add(&part(kept, row), &part(&other.rows, row));
             if evidence.equals_rows(row) {
                 let what = format!("the sum with {} for {replaced}", other.what);
-                return Ok(explain(other.label, what)
+                return Ok(explain(other.label, what, evidence.all())
                     .with("read", other.what)
                     .with("instead_of", replaced));
             }
@@ -83,8 +83,8 @@ pub(super) fn swiglu(evidence: &Evidence<'_>) -> Answer {
         }),
     ];
     for (label, what, candidate) in forms {
-        if evidence.equals(&candidate()) {
-            let text = format!("got equals {what}, exactly, {}", evidence.all());
+        if let Some(extent) = evidence.extent(&candidate()) {
+            let text = format!("got equals {what}, exactly, {extent}");
             return Ok(Explanation::new(label, text).with("formula", what));
         }
     }

@@ -182,3 +182,37 @@ fn zeros_for_denormals_were_written() {
     let found = diagnose(&cache);
     assert_eq!(found.first().unwrap().label, Label::Rounding, "{found}");
 }
+
+/// What an operation leaves out in some elements is no neighbour that wrote over them.
+#[test]
+fn a_part_that_was_passed_on_is_no_overlap() {
+    let world = World::new(&FLOATS, 30);
+    let part = 200..232;
+    for (tap, input, label) in [
+        ("attn_residual", "wo", Label::MissingTerm),
+        ("q_rope", "q", Label::RotaryConvention),
+        ("swiglu", "up", Label::MissingTerm),
+    ] {
+        let mut evidence = world.evidence(tap, Some(1), 0);
+        let rows = world.rows(input, Some(1), 0..40);
+        evidence.actual[part.clone()].copy_from_slice(&rows[part.clone()]);
+        let found = diagnose(&evidence);
+        let first = found.first().unwrap();
+        assert_eq!((first.label, first.certainty), (label, Certainty::Exact), "{found}");
+        assert!(first.evidence.ends_with(" elements that differ"), "{found}");
+        assert!(!found.explanations.iter().any(|one| one.label == Label::Overlap), "{found}");
+        // Three elements may be a coincidence.
+        evidence.actual = evidence.expected.clone();
+        evidence.actual[200..203].copy_from_slice(&rows[200..203]);
+        assert!(diagnose(&evidence).explanations.is_empty());
+    }
+    let mut evidence = world.evidence("down", Some(1), 0);
+    for value in &mut evidence.actual[100..164] {
+        *value = half::f16::from_f32(*value).to_f32();
+    }
+    let found = diagnose(&evidence);
+    assert_eq!(found.first().unwrap().label, Label::Rounding, "{found}");
+    // One value that is nothing of the kind refutes it.
+    evidence.actual[300] += 1.0;
+    assert!(diagnose(&evidence).explanations.is_empty());
+}
