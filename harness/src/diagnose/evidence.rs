@@ -113,6 +113,25 @@ impl Evidence<'_> {
         rows
     }
 
+    /// The rows from the first that differs to the last, where all of these differ and others do not.
+    pub fn rows_that_differ(&self) -> Option<Range<usize>> {
+        let rows = self.differing_rows();
+        let (first, last) = (*rows.first()?, *rows.last()?);
+        let is_part = rows.len() == last + 1 - first && rows.len() < self.rows();
+        is_part.then_some(first..last + 1)
+    }
+
+    /// Some rows of it, of the same pass.
+    pub fn with_rows(&self, rows: Range<usize>) -> Self {
+        let values = rows.start * self.width..rows.end * self.width;
+        Self {
+            first_position: self.first_position + rows.start,
+            expected: self.expected[values.clone()].to_vec(),
+            actual: self.actual[values].to_vec(),
+            ..self.clone()
+        }
+    }
+
     /// Whether the two sides can be compared at all, element by element.
     pub fn is_whole(&self) -> bool {
         self.width > 0

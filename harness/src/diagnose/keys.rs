@@ -1,6 +1,7 @@
 //! Which keys an attention read: a length off by one, no context, no mask, another head or layer.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use reference::KvType;
@@ -43,25 +44,53 @@ const WINDOWS: [(Label, &str, Window); 16] = [
 /// Another range of keys.
 pub(super) fn windows(evidence: &Evidence<'_>) -> Answer {
     let inputs = Inputs::of(evidence)?;
+    windows_in(evidence, &inputs, None)
+        .or_else(|| {
+            let size = evidence.config.head_size;
+            let heads = evidence.differing().map(|index| index / size).collect();
+            windows_in(evidence, &inputs, Some(&heads))
+        })
+        .ok_or(No::Refuted)
+}
+
+/// The same in all heads of all rows, or in some heads, by their place in the tensor.
+fn windows_in(
+    evidence: &Evidence<'_>,
+    inputs: &Inputs<'_>,
+    heads: Option<&BTreeSet<usize>>,
+) -> Option<Explanation> {
+    let place = |position: usize, head: usize| {
+        (position - evidence.first_position) * evidence.config.heads + head
+    };
     for (label, what, window) in WINDOWS {
         for in_place in [true, false] {
-            let reading = |position: usize, head: usize| Reading {
-                positions: window(position, &evidence.pass_positions),
-                in_place,
-                ..Inputs::plain(evidence, position, head)
+            let reading = |position: usize, head: usize| {
+                let plain = Inputs::plain(evidence, position, head);
+                if heads.is_some_and(|heads| !heads.contains(&place(position, head))) {
+                    return plain;
+                }
+                let positions = window(position, &evidence.pass_positions);
+                Reading { positions, in_place, ..plain }
             };
             let Some(open) = inputs.open(evidence, &reading) else { continue };
+            if open > 0 && heads.is_some() {
+                continue;
+            }
             let count = evidence.actual.len() - open;
-            let mut text = format!("attention over {what}, exactly, {count} of {count} elements");
+            let extent = heads.map_or_else(
+                || format!("{count} of {count} elements"),
+                |heads| format!("in all {} heads of rows that differ", heads.len()),
+            );
+            let mut text = format!("attention over {what}, exactly, {extent}");
             let mut certainty = Certainty::Exact;
             if open > 0 {
                 text.push_str(&format!("; {open} have no key left and say nothing"));
                 certainty = Certainty::ExactInside;
             }
-            return Ok(Explanation::new(label, text).with("keys", what).certain(certainty));
+            return Some(Explanation::new(label, text).with("keys", what).certain(certainty));
         }
     }
-    Err(No::Refuted)
+    None
 }
 
 /// Query heads that read the keys and values of other heads.

@@ -125,6 +125,9 @@ pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
             .equals_rows(|row| ops::rms_norm(level(), &x[row * width..][..width], &weight, *eps))
     };
     let mut found: Vec<f32> = epsilons().into_iter().filter(holds).collect();
+    if found.is_empty() && weight.len() == width {
+        return beside_the_root(evidence, &x, &weight);
+    }
     let first = *found.first().ok_or(No::Refuted)?;
     found.dedup();
     let mut text = format!(
@@ -138,6 +141,35 @@ pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
     Ok(Explanation::new(Label::WrongEpsilon, text)
         .with("epsilon", format!("{first:e}"))
         .with("instead_of", format!("{:e}", evidence.config.eps)))
+}
+
+/// Epsilon added to the root in the place of the mean; the sums are those of CONTRACT.md, section 4.
+fn beside_the_root(evidence: &Evidence<'_>, x: &[f32], weight: &[f32]) -> Answer {
+    let (width, eps) = (evidence.width, evidence.config.eps);
+    let row = |row: usize| -> Vec<f32> {
+        let x = &x[row * width..][..width];
+        let mut sums = [0.0_f32; 256];
+        for (index, value) in x.iter().enumerate() {
+            sums[index % 256] = value.mul_add(*value, sums[index % 256]);
+        }
+        let mut half = 128;
+        while half > 0 {
+            for lane in 0..half {
+                sums[lane] += sums[lane + half];
+            }
+            half /= 2;
+        }
+        let scale = 1.0 / ((sums[0] / width as f32).sqrt() + eps);
+        x.iter().zip(weight).map(|(x, weight)| (x * scale) * weight).collect()
+    };
+    if !evidence.equals_rows(row) {
+        return Err(No::Refuted);
+    }
+    let text = format!(
+        "the norm with epsilon {eps:e} added to the root, not to the mean, exactly, {}",
+        evidence.all()
+    );
+    Ok(Explanation::new(Label::WrongEpsilon, text).with("epsilon", format!("{eps:e}")))
 }
 
 /// The weights of a norm missing, doubled, or another norm's; another input.

@@ -3,8 +3,8 @@
 use super::hypothesis::Needs::{Anything, Values};
 use super::hypothesis::{Diagnosis, Hypothesis, Needs};
 use super::{
-    Answer, Evidence, elsewhere, flips, keys, memory, operation, places, product, reading, rotary,
-    rounding, rowwise, scaled,
+    Answer, Certainty, Evidence, Explanation, elsewhere, flips, keys, memory, operation, places,
+    product, reading, rotary, rounding, rowwise, scaled,
 };
 
 const fn hypothesis(
@@ -72,5 +72,26 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Diagnosis {
     });
     let mut table = HYPOTHESES.to_vec();
     table.push(LAST);
-    Diagnosis::of(evidence, &table, inputs_fit)
+    let mut found = Diagnosis::of(evidence, &table, inputs_fit);
+    if found.first().is_none() {
+        found.explanations = rows_alone(evidence);
+    }
+    found
+}
+
+/// What explains the rows that differ, exactly, where they stand side by side and others are right:
+/// a tile, the last row, a piece of the prompt.
+fn rows_alone(evidence: &Evidence<'_>) -> Vec<Explanation> {
+    let Some(rows) = evidence.rows_that_differ() else { return Vec::new() };
+    let (first, last) = (rows.start, rows.end - 1);
+    let count = evidence.rows();
+    let mut found = Diagnosis::of(&evidence.with_rows(rows), &HYPOTHESES, None).explanations;
+    found.retain(|explanation| explanation.certainty == Certainty::Exact);
+    for explanation in &mut found {
+        let which =
+            if first == last { format!("row {first}") } else { format!("rows {first} to {last}") };
+        explanation.evidence =
+            format!("in {which} of {count}, the others are equal: {}", explanation.evidence);
+    }
+    found
 }

@@ -8,6 +8,7 @@ mod library;
 mod limits;
 mod noise;
 mod operations;
+mod parts;
 mod places;
 mod plain;
 mod weights;
