@@ -206,6 +206,13 @@ impl Explanation {
         self
     }
 
+    /// The same with sources of its own, in the place of those of its label.
+    #[must_use]
+    pub fn looking_at(mut self, sources: &[&'static str]) -> Self {
+        self.look_at = sources.to_vec();
+        self
+    }
+
     /// The same with another certainty.
     #[must_use]
     pub fn certain(mut self, certainty: Certainty) -> Self {

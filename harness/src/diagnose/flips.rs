@@ -19,8 +19,22 @@ struct Found {
     count: usize,
 }
 
+/// Whether the device was asked for the weight and has the file's bytes.
+fn holds_the_files(evidence: &Evidence<'_>) -> Result<bool, No> {
+    let name = match source(evidence)? {
+        Source::Embed => "token_embd.weight".to_owned(),
+        Source::Norm { weight, .. } | Source::Product { weight, .. } => weight,
+        _ => return Err(No::Idle),
+    };
+    let held = evidence.library.device_weight(&name);
+    Ok(held.is_some_and(|held| evidence.weight(&name).is_ok_and(|file| held == file)))
+}
+
 /// One bit of a weight.
 pub(super) fn weight_bit(evidence: &Evidence<'_>) -> Answer {
+    if holds_the_files(evidence)? {
+        return Err(No::Refuted);
+    }
     let (name, row, found) = match source(evidence)? {
         Source::Product { input, weight: name } => {
             let (x, weight) = operands(evidence, &input, &name)?;

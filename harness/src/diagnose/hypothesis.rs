@@ -87,7 +87,9 @@ impl Diagnosis {
             };
             match answer {
                 Ok(mut explanation) => {
-                    explanation.look_at = look_at(evidence, explanation.label);
+                    if explanation.look_at.is_empty() {
+                        explanation.look_at = look_at(evidence, explanation.label);
+                    }
                     found.explanations.push(explanation);
                 }
                 Err(No::Idle) => {}
@@ -111,7 +113,12 @@ impl fmt::Display for Diagnosis {
             Some((first, others)) => {
                 write!(f, "{first}")?;
                 let equal = others.iter().filter(|other| other.certainty == first.certainty);
-                let labels: Vec<&str> = equal.map(|other| other.label.words()).collect();
+                let mut labels: Vec<&str> = Vec::new();
+                for label in equal.map(|other| other.label.words()) {
+                    if label != first.label.words() && !labels.contains(&label) {
+                        labels.push(label);
+                    }
+                }
                 if !labels.is_empty() {
                     write!(f, "; as certain: {}", labels.join(", "))?;
                 }

@@ -79,7 +79,7 @@ fn windows_in(
             let count = evidence.actual.len() - open;
             let extent = heads.map_or_else(
                 || format!("{count} of {count} elements"),
-                |heads| format!("in all {} heads of rows that differ", heads.len()),
+                |heads| format!("in {} heads of rows, all that differ", heads.len()),
             );
             let mut text = format!("attention over {what}, exactly, {extent}");
             let mut certainty = Certainty::Exact;

@@ -1,7 +1,7 @@
 //! What memory alone explains: races, poison, zeros, one flipped bit, values that are no numbers.
 
 use super::operation::{Source, level, source, tokens};
-use super::{Answer, Evidence, Explanation, Label, No, rounding};
+use super::{Answer, Evidence, Explanation, Label, No, held, rounding};
 use reference::exact::ops;
 
 /// The bits of a fresh buffer, which is filled with 0xff, as f32 and as f16 widened.
@@ -166,17 +166,22 @@ pub(super) fn device_weight(evidence: &Evidence<'_>) -> Answer {
         return Err(No::Refuted);
     }
     let bits: u32 = pairs().map(|(_, (one, two))| (one ^ two).count_ones()).sum();
+    let (label, words) = match held::how(&held, &file) {
+        Some((label, words)) => (label, format!("; {words}")),
+        None => (Label::MemoryCorruption, String::new()),
+    };
     let text = format!(
         "the device holds {} other bytes of `{name}`, {bits} bits, first at byte {first} \
-         (file 0x{:02x}, device 0x{:02x}); with them the reference gives {}",
+         (file 0x{:02x}, device 0x{:02x}){words}; with them the reference gives {}",
         differing.len(),
         file.bytes[first],
         held.bytes[first],
         evidence.all()
     );
-    Ok(Explanation::new(Label::MemoryCorruption, text)
+    Ok(Explanation::new(label, text)
         .with("tensor", &name)
         .with("byte", first)
         .with("weight_row", first / file.row_bytes())
-        .with("bits", bits))
+        .with("bits", bits)
+        .looking_at(&["engine/src/llama/weights.rs", "engine/src/device/buffer.rs"]))
 }

@@ -8,6 +8,7 @@ mod elsewhere;
 mod evidence;
 mod explanation;
 mod flips;
+mod held;
 mod hypothesis;
 mod keys;
 mod library;

@@ -153,7 +153,13 @@ pub(super) fn position(evidence: &Evidence<'_>) -> Answer {
         for (what, rule) in rules {
             let row = |row: usize| rule(row).map_or_else(Vec::new, |place| turned(row, place));
             if evidence.equals_rows(row) {
-                let words = if starts_over { " (counted from the start of the pass)" } else { "" };
+                let words = match (starts_over, evidence.pass_positions.start) {
+                    (true, start) if start == evidence.first_position => {
+                        " (counted from the start of the pass)"
+                    }
+                    (true, _) => " (counted from the first of these rows)",
+                    (false, _) => "",
+                };
                 let text = format!(
                     "rotated by the angles of position {what}{words}, exactly, {}",
                     evidence.all()

@@ -19,10 +19,10 @@ const fn hypothesis(
 /// places, then another operation, then other weights, then other numbers.
 pub const HYPOTHESES: [Hypothesis; 37] = [
     hypothesis("race", Anything, memory::race),
+    hypothesis("weight on the device", Anything, memory::device_weight),
     hypothesis("bit flip", Anything, memory::bit_flip),
     hypothesis("not written", Anything, memory::not_written),
     hypothesis("uninitialised", Anything, memory::uninitialised),
-    hypothesis("weight on the device", Anything, memory::device_weight),
     hypothesis("transposed", Values, places::transposed),
     hypothesis("wrong row", Values, places::wrong_row),
     hypothesis("head order", Values, places::head_order),

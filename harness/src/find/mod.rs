@@ -142,12 +142,19 @@ pub fn explain(divergence: &Divergence, search: &Search, means: &mut Means<'_>) 
 
 /// That the device holds other bytes than the file is said after how they are other.
 fn how_before_that(diagnosis: &mut Diagnosis) {
-    let says_how = |label| matches!(label, Label::Transposed | Label::WeightType);
+    let says_how = |label| {
+        use Label::{Transposed, WeightType, WrongLayer, WrongMatrix};
+        matches!(label, Transposed | WeightType | WrongLayer | WrongMatrix)
+    };
     let how = diagnosis
         .explanations
         .iter()
         .any(|other| says_how(other.label) && other.certainty == Certainty::Exact);
-    let that = |other: &Explanation| other.label == Label::MemoryCorruption;
+    // A tensor of another layer may be the same rows in another order, if these are alike.
+    let that = |other: &Explanation| {
+        matches!(other.label, Label::MemoryCorruption | Label::WrongRow)
+            && other.parameters.contains_key("tensor")
+    };
     if how && diagnosis.first().is_some_and(that) {
         diagnosis.explanations.sort_by_key(|other| (other.certainty, !says_how(other.label)));
     }

@@ -94,3 +94,66 @@ fn tensors_of_other_sizes_are_survived() {
         }
     }
 }
+
+/// What the device holds says how it came there, where it has an order.
+#[test]
+fn a_weight_on_the_device_says_how_it_is_other() {
+    let name = "blk.1.ffn_down.weight";
+    let diagnosis_of = |change: &dyn Fn(&Weight<'_>) -> Vec<u8>| {
+        let mut world = World::new(&GROUPED, 11);
+        let weight = world.shelf.weight(name).unwrap();
+        let held = Weight { bytes: Cow::Owned(change(&weight)), ..weight };
+        let x = world.rows("swiglu", Some(1), 0..40);
+        let actual = ops::product(Level::best(true), Activations::I24, held.matrix(), &x);
+        world.shelf.put_device_weight(name, held);
+        let found = diagnose(&Evidence { actual, ..world.evidence("down", Some(1), 0) });
+        let first = found.first().unwrap().clone();
+        assert!(first.look_at.contains(&"engine/src/llama/weights.rs"), "{first}");
+        (first.label, first.evidence)
+    };
+    let (label, text) = diagnosis_of(&|weight| {
+        let mut bytes = weight.bytes.to_vec();
+        bytes[5000..].fill(0xff);
+        bytes
+    });
+    assert_eq!(label, Label::NotWritten, "{text}");
+    assert!(text.contains(": they were never uploaded"), "{text}");
+    let early = |weight: &Weight<'_>| [&[7; 32], &weight.bytes[..weight.bytes.len() - 32]].concat();
+    let (label, text) = diagnosis_of(&early);
+    assert_eq!(label, Label::Shifted, "{text}");
+    assert!(text.contains("the file was read 32 bytes too early"), "{text}");
+    let (label, text) = diagnosis_of(&|weight| [&weight.bytes[64..], &[7; 64]].concat());
+    assert_eq!(label, Label::Shifted, "{text}");
+    assert!(text.contains("the file was read 64 bytes too late"), "{text}");
+    let (label, text) = diagnosis_of(&|weight| {
+        let rows = (0..weight.rows).map(|row| row / 32 * 32 + row % 2 * 16 + row % 32 / 2);
+        rows.flat_map(|row| weight.row(row).to_vec()).collect()
+    });
+    assert_eq!(label, Label::WrongRow, "{text}");
+    assert!(text.contains("row 1 is row 16, row 2 is row 1"), "{text}");
+    let (label, text) = diagnosis_of(&|weight| {
+        let mut bytes = weight.bytes.to_vec();
+        bytes.iter_mut().skip(100).step_by(1009).for_each(|byte| *byte ^= 0x40);
+        bytes
+    });
+    assert_eq!(label, Label::MemoryCorruption, "{text}");
+}
+
+/// A device that holds the file's bytes has no flipped bit in them, whatever would explain a row.
+#[test]
+fn a_weight_that_is_the_files_has_no_flipped_bit() {
+    let mut world = World::new(&GROUPED, 12);
+    let name = "blk.1.attn_q.weight";
+    let weight = world.shelf.weight(name).unwrap();
+    let whole = Weight { bytes: Cow::Owned(weight.bytes.to_vec()), ..weight };
+    let mut bytes = weight.bytes.to_vec();
+    bytes[7 * weight.row_bytes() + 40] ^= 0x04;
+    let flipped = Weight { bytes: Cow::Owned(bytes), ..weight };
+    let x = world.rows("attn_norm", Some(1), 0..40);
+    let actual = ops::product(Level::best(true), Activations::I24, flipped.matrix(), &x);
+    let unasked = diagnose(&Evidence { actual: actual.clone(), ..world.evidence("q", Some(1), 0) });
+    assert_eq!(unasked.first().unwrap().label, Label::MemoryCorruption, "{unasked}");
+    world.shelf.put_device_weight(name, whole);
+    let asked = diagnose(&Evidence { actual, ..world.evidence("q", Some(1), 0) });
+    assert!(asked.first().is_none(), "{asked}");
+}

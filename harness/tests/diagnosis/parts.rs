@@ -89,7 +89,7 @@ fn a_head_that_reads_too_little_is_named() {
     evidence.actual[part.clone()].copy_from_slice(&short);
     let found = diagnose(&evidence);
     assert_eq!(found.first().unwrap().label, Label::OffByOneLength, "{found}");
-    assert!(found.first().unwrap().evidence.ends_with("in all 1 heads of rows that differ"));
+    assert!(found.first().unwrap().evidence.ends_with("in 1 heads of rows, all that differ"));
     evidence.actual[part.start] += 1.0;
     assert!(diagnose(&evidence).explanations.is_empty());
 }
