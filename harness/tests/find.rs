@@ -1,6 +1,8 @@
 //! The search: every operation alone has the rows of its pass, and a fault is found and judged.
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
 
+#[path = "find/cache.rs"]
+mod cache;
 mod support;
 
 use std::collections::BTreeSet;
@@ -320,13 +322,16 @@ fn a_readout_that_differs_alone_is_said_to() {
     assert!(finding.located.is_none());
 }
 
-/// Every second answer of an operation has another bit.
-struct Flaky<S> {
+/// Changes what a side answers.
+type Change = dyn FnMut(&Question, &mut Answer) + Send;
+
+/// A side whose answers are changed.
+struct Changed<S> {
     inner: S,
-    asked: usize,
+    change: Box<Change>,
 }
 
-impl<S: Side> Side for Flaky<S> {
+impl<S: Side> Side for Changed<S> {
     fn identity(&self) -> SideIdentity {
         self.inner.identity()
     }
@@ -353,21 +358,32 @@ impl<S: Side> Side for Flaky<S> {
 
     fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
         let mut answer = self.inner.answer(question)?;
-        self.asked += 1;
-        if let (Answer::Rows(rows), 0) = (&mut answer, self.asked % 2) {
-            rows[3] = f32::from_bits(rows[3].to_bits() ^ 1);
-        }
+        (self.change)(question, &mut answer);
         Ok(answer)
     }
+}
+
+fn changed(
+    sabotage: Sabotage,
+    change: impl FnMut(&Question, &mut Answer) + Send + 'static,
+) -> Finding {
+    explained(search_as(way(6), move |side| {
+        Box::new(Changed { inner: Sabotaged::new(side, sabotage), change: Box::new(change) })
+    }))
 }
 
 #[test]
 fn answers_that_change_are_not_deterministic() {
     let fault = Fault::FlipBit { index: 3, bit: 0 };
     let sabotage = Sabotage { tap: "q_rope", layer: Some(2), call: 0, fault };
-    let finding = explained(search_as(way(6), move |side| {
-        Box::new(Flaky { inner: Sabotaged::new(side, sabotage), asked: 0 })
-    }));
+    // Every second answer has another bit.
+    let mut asked = 0;
+    let finding = changed(sabotage, move |_, answer| {
+        asked += 1;
+        if let (Answer::Rows(rows), 0) = (answer, asked % 2) {
+            rows[3] = f32::from_bits(rows[3].to_bits() ^ 1);
+        }
+    });
     let located = finding.located.unwrap();
     let expected = Judgement::NotDeterministic { runs: 5, answers: 2, elements_differing: 1 };
     assert_eq!(located.judgement, expected);

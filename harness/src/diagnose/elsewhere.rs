@@ -9,9 +9,9 @@ pub(super) const LAG_MAX: usize = 4096;
 /// A run of values this long is no coincidence.
 const RUN_MIN: usize = 4;
 
-/// The name with a life as long as the program.
+/// The name with a life as long as the program; the cache's rows have names as well.
 pub(super) fn tap_named(name: &str) -> Option<&'static str> {
-    let outside = ["embed", "final_norm", "logits"];
+    let outside = ["embed", "final_norm", "logits", "keys", "values"];
     LAYER_TAPS.iter().chain(&outside).find(|tap| **tap == name).copied()
 }
 

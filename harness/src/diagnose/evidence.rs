@@ -113,7 +113,7 @@ impl Evidence<'_> {
         rows
     }
 
-    /// The rows from the first that differs to the last, where all of these differ and others do not.
+    /// The rows from the first that differs to the last, where all of these differ and no others.
     pub fn rows_that_differ(&self) -> Option<Range<usize>> {
         let rows = self.differing_rows();
         let (first, last) = (*rows.first()?, *rows.last()?);

@@ -143,7 +143,7 @@ pub(super) fn epsilon(evidence: &Evidence<'_>) -> Answer {
         .with("instead_of", format!("{:e}", evidence.config.eps)))
 }
 
-/// Epsilon added to the root in the place of the mean; the sums are those of CONTRACT.md, section 4.
+/// Epsilon added to the root, not to the mean; the sums are those of CONTRACT.md, section 4.
 fn beside_the_root(evidence: &Evidence<'_>, x: &[f32], weight: &[f32]) -> Answer {
     let (width, eps) = (evidence.width, evidence.config.eps);
     let row = |row: usize| -> Vec<f32> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use engine::gguf::File;
 use reference::KvType;
-use reference::operation::{Operations, stored};
+use reference::operation::Operations;
 
+use super::cache::Cached;
 use super::inputs::{self, inputs};
 use super::judgement::{Judgement, WeightDefect};
 use super::library::RunLibrary;
@@ -50,18 +51,26 @@ pub struct Examination {
 /// Examines the first tap that differs.
 pub fn examine(found: &Found, search: &Search, means: &mut Means<'_>) -> Examination {
     let mut found = found.clone();
-    let mut overwritten = false;
-    if found.block.tap == "attn_out"
-        && let Some((block, before)) = cache_block(&found, search, means)
-    {
-        found.block = block;
-        overwritten = before;
+    let cached = (found.block.tap == "attn_out")
+        .then(|| Cached::read(&found, search, means.engine, means.kv))
+        .flatten();
+    if let Some(cached) = &cached {
+        found.block = if cached.own_differ() { cached.own() } else { cached.earlier() };
+    }
+    let layers = means.operations.config().layers;
+    let mut inputs = inputs_of(&found.block, search, layers);
+    // What stores the rows of this pass is innocent where it stores them right alone: something
+    // wrote over them then, as over those of earlier passes.
+    let mut overwritten = cached.as_ref().is_some_and(|cached| !cached.own_differ());
+    if let Some(cached) = cached.as_ref().filter(|cached| !overwritten && cached.earlier_differ()) {
+        let (alone, _) = run_alone(&found.block, &inputs, means.engine);
+        overwritten = alone.is_ok_and(|alone| equal(&alone, &found.block.expected));
+        if overwritten {
+            found.block = cached.earlier();
+            inputs = inputs_of(&found.block, search, layers);
+        }
     }
     let block = &found.block;
-    let layers = means.operations.config().layers;
-    let name = (&*block.tap, block.layer);
-    let inputs = inputs(search.kept(), name, layers, (block.positions(), &block.tokens));
-    let inputs = Arc::new(inputs);
     let tied = means.operations.config().tied;
     let tensor = inputs::weight(&block.tap, block.layer, tied);
     let compared = tensor.as_ref().and_then(|tensor| weight_defect(tensor, means));
@@ -74,9 +83,17 @@ pub fn examine(found: &Found, search: &Search, means: &mut Means<'_>) -> Examina
         }
         (_, alone, _) => judge(block, alone, repeats),
     };
-    let diagnosis = diagnosis(&found, search, &judgement, repeats, means);
+    let mut diagnosis = diagnosis(&found, search, &judgement, repeats, means);
+    let elsewhere = cached.filter(|_| !overwritten).and_then(|cached| cached.stored_elsewhere());
+    diagnosis.explanations.splice(0..0, elsewhere);
     let weight_checked = tensor.filter(|_| compared.is_some());
     Examination { found, inputs, judgement, weight_checked, diagnosis }
+}
+
+/// What the operation of a block reads.
+fn inputs_of(block: &Block, search: &Search, layers: usize) -> Arc<OperationInputs> {
+    let name = (&*block.tap, block.layer);
+    Arc::new(inputs(search.kept(), name, layers, (block.positions(), &block.tokens)))
 }
 
 fn judge(block: &Block, alone: Result<Vec<f32>, String>, repeats: Repeats) -> Judgement {
@@ -153,38 +170,6 @@ fn weight_defect(tensor: &str, means: &mut Means<'_>) -> Option<Option<WeightDef
     }))
 }
 
-/// The cache's rows where they differ from the reference's, and whether only rows of earlier
-/// passes do.
-fn cache_block(found: &Found, search: &Search, means: &mut Means<'_>) -> Option<(Block, bool)> {
-    let layer = found.block.layer?;
-    let positions = 0..found.pass.end;
-    let question = Question::Cache { layer, positions: positions.clone() };
-    let Ok(Answer::Cache { keys, values }) = means.engine.ask(question) else { return None };
-    for (tap, source, actual) in [("keys", "k_rope", keys), ("values", "v", values)] {
-        let expected = search.kept().rows(source, Some(layer), positions.clone())?;
-        let expected = stored(means.kv, &expected);
-        if equal(&expected, &actual) {
-            continue;
-        }
-        let width = expected.len() / positions.len();
-        let own = found.pass.start * width;
-        let before = equal(&expected[own..], &actual[own..]);
-        let (first_position, from) = if before { (0, 0) } else { (found.pass.start, own) };
-        let tokens = if before { vec![u32::MAX; positions.len()] } else { found.tokens.clone() };
-        let block = Block {
-            tap: tap.into(),
-            layer: Some(layer),
-            first_position,
-            tokens,
-            width,
-            expected: expected[from..].to_vec(),
-            actual: actual[from..].to_vec(),
-        };
-        return Some((block, before));
-    }
-    None
-}
-
 fn diagnosis(
     found: &Found,
     search: &Search,
@@ -195,6 +180,11 @@ fn diagnosis(
     let config = means.operations.config().clone();
     let (activations, kv) = (means.activations, means.kv);
     let block = &found.block;
+    // Rows of earlier passes are no rows of this one.
+    let (pass, tokens) = match judgement {
+        Judgement::CacheOverwritten => (block.positions(), &block.tokens),
+        _ => (found.pass.clone(), &found.tokens),
+    };
     // What the cache was given, before it was narrowed: a wrong rounding shows against that only.
     let given = match &*block.tap {
         "keys" => search.kept().rows("k_rope", block.layer, block.positions()),
@@ -214,11 +204,11 @@ fn diagnosis(
         phase: found.phase,
         step: found.step,
         first_position: block.first_position,
-        pass_positions: found.pass.clone(),
+        tokens: (tokens.len() == pass.len()).then(|| tokens.clone()),
+        pass_positions: pass,
         width: block.width,
         expected: block.expected.clone(),
         actual: block.actual.clone(),
-        tokens: (found.tokens.len() == found.pass.len()).then(|| found.tokens.clone()),
         config,
         activations,
         kv,

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing of the run is run again; what is asked afterwards concerns one operation
 //! and leaves the engine's sequence as it is.
 
+mod cache;
 pub mod distance;
 pub mod examine;
 pub mod inputs;
