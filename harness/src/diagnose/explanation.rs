@@ -52,6 +52,8 @@ pub enum Label {
     RotaryPosition,
     /// Multiplied by a constant.
     Scaled,
+    /// Limited to a range.
+    Clamped,
     /// The epsilon of a norm is another.
     WrongEpsilon,
     /// A field of a quantised block was read wrongly.
@@ -70,7 +72,7 @@ pub enum Label {
 
 impl Label {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Race,
         Self::MemoryCorruption,
         Self::BitFlip,
@@ -93,6 +95,7 @@ impl Label {
         Self::RotaryConvention,
         Self::RotaryPosition,
         Self::Scaled,
+        Self::Clamped,
         Self::WrongEpsilon,
         Self::Dequantisation,
         Self::WeightType,
@@ -127,6 +130,7 @@ impl Label {
             Self::RotaryConvention => "rotary convention",
             Self::RotaryPosition => "rotary position",
             Self::Scaled => "scaled",
+            Self::Clamped => "clamped",
             Self::WrongEpsilon => "wrong epsilon",
             Self::Dequantisation => "dequantisation",
             Self::WeightType => "weight type",

@@ -1,7 +1,7 @@
 //! What memory alone explains: races, poison, zeros, one flipped bit, values that are no numbers.
 
 use super::operation::{Source, level, source, tokens};
-use super::{Answer, Evidence, Explanation, Label, No, held, rounding};
+use super::{Answer, Evidence, Explanation, Label, No, clamped, held, rounding};
 use reference::exact::ops;
 
 /// The bits of a fresh buffer, which is filled with 0xff, as f32 and as f16 widened.
@@ -67,10 +67,11 @@ pub(super) fn not_written(evidence: &Evidence<'_>) -> Answer {
     let values = || indices.iter().map(|index| evidence.actual[*index]);
     let first = *indices.first().ok_or(No::Refuted)?;
     let poison = values().all(|value| POISON_BITS.contains(&value.to_bits()));
-    // One zero in a row may have many causes, and zeros for denormals have one of their own.
+    // One zero in a row may have many causes, and zeros for denormals or below a limit have theirs.
     let zeros = indices.len() > 1
         && values().all(|value| value.to_bits() == 0)
-        && rounding::denormals(evidence).is_err();
+        && rounding::denormals(evidence).is_err()
+        && clamped::clamped(evidence).is_err();
     if !poison && !zeros {
         return Err(No::Refuted);
     }

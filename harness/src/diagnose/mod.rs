@@ -4,6 +4,7 @@
 //! bit, or inside a bound that CONTRACT.md derives; the smaller of two errors is no verdict.
 
 mod attention;
+mod clamped;
 mod elsewhere;
 mod evidence;
 mod explanation;

@@ -3,8 +3,8 @@
 use super::hypothesis::Needs::{Anything, Values};
 use super::hypothesis::{Diagnosis, Hypothesis, Needs};
 use super::{
-    Answer, Certainty, Evidence, Explanation, elsewhere, flips, keys, memory, operation, places,
-    product, reading, rotary, rounding, rowwise, scaled,
+    Answer, Certainty, Evidence, Explanation, clamped, elsewhere, flips, keys, memory, operation,
+    places, product, reading, rotary, rounding, rowwise, scaled,
 };
 
 const fn hypothesis(
@@ -17,7 +17,7 @@ const fn hypothesis(
 
 /// All of them; what needs least to be believed comes first: memory, then right values at wrong
 /// places, then another operation, then other weights, then other numbers.
-pub const HYPOTHESES: [Hypothesis; 37] = [
+pub const HYPOTHESES: [Hypothesis; 38] = [
     hypothesis("race", Anything, memory::race),
     hypothesis("weight on the device", Anything, memory::device_weight),
     hypothesis("bit flip", Anything, memory::bit_flip),
@@ -41,6 +41,7 @@ pub const HYPOTHESES: [Hypothesis; 37] = [
     hypothesis("inputs of attention", Values, keys::inputs),
     hypothesis("precision of the cache", Values, keys::precision),
     hypothesis("scaled", Values, scaled::scaled),
+    hypothesis("clamped", Anything, clamped::clamped),
     hypothesis("row of the embedding", Values, reading::table_row),
     hypothesis("matrix", Values, product::matrix),
     hypothesis("input of a product", Values, product::input),

@@ -20,6 +20,7 @@ pub(crate) fn planted(world: &World) -> Vec<Planted<'_>> {
         attention(world, pass, &mut found);
         cache(world, pass, &mut found);
         scaled(world, pass, &mut found);
+        clamped(world, pass, &mut found);
     }
     found
 }
@@ -275,6 +276,25 @@ fn truncated(value: f32) -> f32 {
         near = half::f16::from_bits(near.to_bits() - 1);
     }
     near.to_f32()
+}
+
+fn clamped<'w>(world: &'w World, pass: usize, found: &mut Vec<Planted<'w>>) {
+    for (tap, layer) in [("swiglu", Some(0)), ("down", Some(1)), ("logits", None)] {
+        let evidence = || world.evidence(tap, layer, pass);
+        let expected = evidence().expected;
+        let mut sorted = expected.clone();
+        sorted.sort_by(f32::total_cmp);
+        // Ten values are beyond each limit.
+        let (low, high) = (sorted[10], sorted[sorted.len() - 11]);
+        let mut plant = |name: &str, limit: &dyn Fn(f32) -> f32| {
+            let actual = expected.iter().map(|value| limit(*value)).collect();
+            let name = format!("{tap} {name}, pass {pass}");
+            found.push(Planted::new(name, evidence(), Label::Clamped, actual));
+        };
+        plant("limited on both sides", &|value| value.clamp(low, high));
+        plant("limited from above", &|value| value.min(high));
+        plant("without what is negative", &|value| value.max(0.0));
+    }
 }
 
 fn scaled<'w>(world: &'w World, pass: usize, found: &mut Vec<Planted<'w>>) {
