@@ -115,6 +115,9 @@ pub(super) fn overlap(evidence: &Evidence<'_>) -> Answer {
         // What an operation passed on unchanged is no neighbour's.
         let passed_on = inputs.contains(&named) && values.len() == evidence.actual.len();
         let Some(at) = at.filter(|at| !((own || passed_on) && at == first)) else { continue };
+        if own && at.abs_diff(*first).is_multiple_of(evidence.width) {
+            return Ok(part_of_row(evidence, (*first, *last), at));
+        }
         let text = format!(
             "elements {first} to {last} of the flat tensor, {} of {}, are {named} from element \
              {at} on, exactly; the others are equal",
@@ -128,4 +131,19 @@ pub(super) fn overlap(evidence: &Evidence<'_>) -> Answer {
             .with("from", at));
     }
     Err(if known { No::Refuted } else { No::Lacks("other taps of the pass".into()) })
+}
+
+/// A run of elements that holds the same columns of another row.
+fn part_of_row(evidence: &Evidence<'_>, (first, last): (usize, usize), at: usize) -> Explanation {
+    let width = evidence.width;
+    let (row, from, columns) = (first / width, at / width, last - first + 1);
+    let text = format!(
+        "{columns} columns of row {row}, from {} on, are those of row {from}, exactly; the others \
+         are equal",
+        first % width
+    );
+    Explanation::new(Label::WrongRow, text)
+        .with("row", row)
+        .with("is_row", from)
+        .with("columns", columns)
 }

@@ -44,7 +44,10 @@ pub(super) fn substitutes<'a>(evidence: &Evidence<'a>, named: &Named) -> Vec<Sub
     for lag in 1..=LAG_MAX.min(evidence.first_position) {
         let positions = evidence.first_position - lag..evidence.positions().end - lag;
         if let Ok(rows) = evidence.rows_of(named, positions) {
-            add(Label::Stale, format!("{named} of {lag} positions before"), rows);
+            // A readout, or some rows of a pass, have rows of their own pass before them.
+            let is_of_pass = evidence.first_position - lag >= evidence.pass_positions.start;
+            let label = if is_of_pass { Label::WrongRow } else { Label::Stale };
+            add(label, format!("{named} of {lag} positions before"), rows);
         }
     }
     let layer = evidence.layer.or_else(|| evidence.config.layers.checked_sub(1));

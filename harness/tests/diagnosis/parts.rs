@@ -93,3 +93,61 @@ fn a_head_that_reads_too_little_is_named() {
     evidence.actual[part.start] += 1.0;
     assert!(diagnose(&evidence).explanations.is_empty());
 }
+
+/// Columns of another row of the same tensor are no neighbour in memory.
+#[test]
+fn a_part_of_a_row_may_be_another_rows() {
+    let world = World::new(&GROUPED, 34);
+    let mut evidence = world.evidence("q", Some(1), 0);
+    let width = evidence.width;
+    evidence.actual.copy_within(38 * width + 96..39 * width, 39 * width + 96);
+    let found = diagnose(&evidence);
+    let first = found.first().unwrap();
+    assert_eq!((first.label, &*first.parameters["is_row"]), (Label::WrongRow, "38"), "{found}");
+    assert!(!found.explanations.iter().any(|one| one.label == Label::Overlap), "{found}");
+}
+
+/// A row of the same pass is not what an earlier pass left.
+#[test]
+fn an_input_of_the_same_pass_is_not_stale() {
+    let world = World::new(&GROUPED, 35);
+    let rows = |tap, layer| world.rows(tap, Some(layer), 40..70);
+    let (x, o) = (rows("ffn_residual", 0), rows("wo", 1));
+    let width = world.config.hidden;
+    for (row, from, label) in [(29, 4, Label::WrongRow), (29, 28, Label::WrongRow)] {
+        let mut evidence = world.evidence("attn_residual", Some(1), 1);
+        for column in 0..width {
+            evidence.actual[row * width + column] =
+                x[row * width + column] + o[from * width + column];
+        }
+        let found = diagnose(&evidence);
+        assert_eq!(found.first().unwrap().label, label, "{found}");
+    }
+    let before = world.rows("wo", Some(1), 30..31);
+    let mut evidence = world.evidence("attn_residual", Some(1), 1);
+    for column in 0..width {
+        evidence.actual[29 * width + column] = x[29 * width + column] + before[column];
+    }
+    let found = diagnose(&evidence);
+    assert_eq!(found.first().unwrap().label, Label::Stale, "{found}");
+}
+
+/// A limit needs values on both of its sides, and all of those that are beyond.
+#[test]
+fn a_few_equal_values_are_no_limit() {
+    let world = World::new(&GROUPED, 36);
+    let evidence = world.evidence("down", Some(1), 3);
+    let mut sorted = evidence.expected.clone();
+    sorted.sort_by(f32::total_cmp);
+    for (beyond, left_out) in [(7, false), (30, true)] {
+        let limit = sorted[sorted.len() - 1 - beyond];
+        let mut evidence = evidence.clone();
+        let largest = sorted[sorted.len() - 1];
+        evidence.actual.iter_mut().for_each(|value| {
+            let is_kept = left_out && *value == largest;
+            *value = if is_kept { *value } else { value.min(limit) };
+        });
+        let found = diagnose(&evidence);
+        assert!(found.explanations.is_empty(), "{beyond}: {found}");
+    }
+}
