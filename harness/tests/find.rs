@@ -26,7 +26,7 @@ use harness::sides::engine::EngineSide;
 use harness::sides::question::{Answer, Question};
 use harness::sides::reference::ReferenceSide;
 use harness::sides::sabotaged::{Fault, Sabotage, Sabotaged};
-use harness::sides::{Copies, Readout, Side, SideError, SideIdentity, TapLevel, Watcher};
+use harness::sides::{Side, TapLevel};
 use support::matrix::{identity, prompt};
 
 const TAPS: [&str; 17] = [
@@ -322,63 +322,13 @@ fn a_readout_that_differs_alone_is_said_to() {
     assert!(finding.located.is_none());
 }
 
-/// Changes what a side answers.
-type Change = dyn FnMut(&Question, &mut Answer) + Send;
-
-/// A side whose answers are changed.
-struct Changed<S> {
-    inner: S,
-    change: Box<Change>,
-}
-
-impl<S: Side> Side for Changed<S> {
-    fn identity(&self) -> SideIdentity {
-        self.inner.identity()
-    }
-
-    fn forward(&mut self, tokens: &[u32], watcher: &mut dyn Watcher) -> Result<Readout, SideError> {
-        self.inner.forward(tokens, watcher)
-    }
-
-    fn reset(&mut self) {
-        self.inner.reset();
-    }
-
-    fn position(&self) -> usize {
-        self.inner.position()
-    }
-
-    fn hasher(&self) -> fn(&[f32]) -> u64 {
-        self.inner.hasher()
-    }
-
-    fn copies(&self) -> Option<Copies> {
-        self.inner.copies()
-    }
-
-    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
-        let mut answer = self.inner.answer(question)?;
-        (self.change)(question, &mut answer);
-        Ok(answer)
-    }
-}
-
-fn changed(
-    sabotage: Sabotage,
-    change: impl FnMut(&Question, &mut Answer) + Send + 'static,
-) -> Finding {
-    explained(search_as(way(6), move |side| {
-        Box::new(Changed { inner: Sabotaged::new(side, sabotage), change: Box::new(change) })
-    }))
-}
-
 #[test]
 fn answers_that_change_are_not_deterministic() {
     let fault = Fault::FlipBit { index: 3, bit: 0 };
     let sabotage = Sabotage { tap: "q_rope", layer: Some(2), call: 0, fault };
     // Every second answer has another bit.
     let mut asked = 0;
-    let finding = changed(sabotage, move |_, answer| {
+    let finding = cache::changed(sabotage, move |_, answer| {
         asked += 1;
         if let (Answer::Rows(rows), 0) = (answer, asked % 2) {
             rows[3] = f32::from_bits(rows[3].to_bits() ^ 1);

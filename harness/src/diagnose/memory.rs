@@ -167,9 +167,14 @@ pub(super) fn device_weight(evidence: &Evidence<'_>) -> Answer {
         return Err(No::Refuted);
     }
     let bits: u32 = pairs().map(|(_, (one, two))| (one ^ two).count_ones()).sum();
-    let (label, words) = match held::how(&held, &file) {
-        Some((label, words)) => (label, format!("; {words}")),
-        None => (Label::MemoryCorruption, String::new()),
+    // Bytes with an order were loaded wrongly; the others were damaged.
+    let (label, words, sources): (_, _, &[_]) = match held::how(&held, &file) {
+        Some((label, words)) => (
+            label,
+            format!("; {words}"),
+            &["engine/src/llama/weights.rs", "engine/src/device/buffer.rs"],
+        ),
+        None => (Label::MemoryCorruption, String::new(), &[]),
     };
     let text = format!(
         "the device holds {} other bytes of `{name}`, {bits} bits, first at byte {first} \
@@ -184,5 +189,5 @@ pub(super) fn device_weight(evidence: &Evidence<'_>) -> Answer {
         .with("byte", first)
         .with("weight_row", first / file.row_bytes())
         .with("bits", bits)
-        .looking_at(&["engine/src/llama/weights.rs", "engine/src/device/buffer.rs"]))
+        .looking_at(sources))
 }

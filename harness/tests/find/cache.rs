@@ -5,10 +5,61 @@ use harness::find::Finding;
 use harness::find::judgement::Judgement;
 use harness::model::Model;
 use harness::sides::question::{Answer, Question};
-use harness::sides::sabotaged::{Fault, Sabotage};
+use harness::sides::sabotaged::{Fault, Sabotage, Sabotaged};
+use harness::sides::{Copies, Readout, Side, SideError, SideIdentity, Watcher};
 
 use crate::support::matrix::prompt;
-use crate::{changed, search, way};
+use crate::{explained, search, search_as, way};
+
+/// Changes what a side answers.
+type Change = dyn FnMut(&Question, &mut Answer) + Send;
+
+/// A side whose answers are changed.
+struct Changed<S> {
+    inner: S,
+    change: Box<Change>,
+}
+
+impl<S: Side> Side for Changed<S> {
+    fn identity(&self) -> SideIdentity {
+        self.inner.identity()
+    }
+
+    fn forward(&mut self, tokens: &[u32], watcher: &mut dyn Watcher) -> Result<Readout, SideError> {
+        self.inner.forward(tokens, watcher)
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+    }
+
+    fn position(&self) -> usize {
+        self.inner.position()
+    }
+
+    fn hasher(&self) -> fn(&[f32]) -> u64 {
+        self.inner.hasher()
+    }
+
+    fn copies(&self) -> Option<Copies> {
+        self.inner.copies()
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, SideError> {
+        let mut answer = self.inner.answer(question)?;
+        (self.change)(question, &mut answer);
+        Ok(answer)
+    }
+}
+
+pub(crate) fn changed(
+    sabotage: Sabotage,
+    change: impl FnMut(&Question, &mut Answer) + Send + 'static,
+) -> Finding {
+    explained(search_as(way(6), move |side| {
+        Box::new(Changed { inner: Sabotaged::new(side, sabotage), change: Box::new(change) })
+    }))
+}
 
 /// Attention differs in the step after a prompt of six, and the cache is read back.
 fn in_the_cache(change: impl FnMut(&Question, &mut Answer) + Send + 'static) -> Finding {
