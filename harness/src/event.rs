@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::compare::canary::Canary;
 use crate::compare::familiar::Familiar;
+use crate::compare::neighbourhood::Neighbourhood;
+use crate::compare::outcomes::TapOutcome;
 use crate::compare::sequence::Tally;
 use crate::compare::triangle::Triangle;
 use crate::compare::{Phase, Verdict};
@@ -169,6 +171,10 @@ pub struct Step {
     pub verdict: Verdict,
     /// How much was compared.
     pub tally: Tally,
+    /// What each tap came to, in the order of the run.
+    pub taps: Vec<TapOutcome>,
+    /// What surrounds the first element that differs, at the first step that diverges.
+    pub neighbourhood: Option<Box<Neighbourhood>>,
     /// The next token, where one could be chosen.
     pub chosen: Option<Token>,
 }

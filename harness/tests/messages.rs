@@ -35,10 +35,11 @@ fn says(name: &str, arguments: &[&str]) {
 }
 
 /// Every command with a help text of its own.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "find",
     "replay",
+    "report",
     "faults",
     "suite",
     "trace",
@@ -119,7 +120,7 @@ fn values(text: &str) -> Vec<Value> {
 #[test]
 fn the_files_of_a_run() {
     let read = files("2");
-    for name in ["readout", "prefill_decode", "landscape"] {
+    for name in ["readout", "prefill_decode", "landscape", "taps"] {
         let text = read(&format!("{name}.jsonl"));
         assert_eq!(values(&text).len(), text.lines().count());
         redacted().bind(|| insta::assert_snapshot!(format!("file_{name}"), text));

@@ -120,7 +120,7 @@ impl Runner for Together {
         let mut comparison = Comparison::new(0, Phase::Decode);
         comparison.pair(Some(&reference.hidden()), Some(&engine.hidden()));
         comparison.pair(Some(&reference.logits()), Some(&engine.logits()));
-        let (verdict, _) = comparison.finish();
+        let verdict = comparison.finish().verdict;
         assert_eq!(verdict.word(), "agrees", "the sides part while they are measured: {verdict:?}");
         Ok(())
     }

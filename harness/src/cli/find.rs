@@ -15,12 +15,13 @@ use crate::compare::Verdict;
 use crate::event::{Display, Event, Outcome};
 use crate::find::examine::Means;
 use crate::find::minimise::{Signature, Size, minimise};
+use crate::find::report::FindingFile;
 use crate::find::search::Search;
 use crate::find::witness::{Witness, WitnessOptions};
 use crate::find::{self, Answer, report};
 use crate::identity::RunIdentity;
 use crate::model::Model;
-use crate::report::files::Folder;
+use crate::report::files::{FINDING, Folder, write_report, write_whole};
 use crate::report::output::Output;
 use crate::run::{Lanes, Plan, run_searching};
 use crate::sides::TapLevel;
@@ -174,6 +175,14 @@ impl Surroundings<'_> {
                 Some(path.display().to_string())
             }
         };
+        if let Some(out) = &self.options.out {
+            let folder = Folder::prepare(out)?;
+            let facts = report::facts(&answer.finding, |id| self.model.text(id));
+            let witness = witness.as_ref().map(|_| "witness.json");
+            let file = FindingFile { facts, finding: &answer.finding, witness };
+            write_whole(&folder, FINDING, &file)?;
+            write_report(&folder)?;
+        }
         if self.options.format == Format::Json {
             output.write_all(report::json(&answer.finding, witness.as_deref()).as_bytes())?;
         } else if shown {

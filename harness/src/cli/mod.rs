@@ -15,6 +15,7 @@ mod launches;
 mod man;
 mod options;
 mod replay;
+mod report;
 mod run;
 mod serve;
 mod sides;
@@ -55,6 +56,7 @@ enum Command {
     Run(run::RunCommand),
     Find(find::FindCommand),
     Replay(replay::ReplayCommand),
+    Report(report::ReportCommand),
     Faults(faults::FaultsCommand),
     Fetch(fetch::FetchCommand),
     Inspect(inspect::InspectCommand),
@@ -78,6 +80,7 @@ pub fn execute() -> Result<u8, Failure> {
         Some(Command::Run(command)) => command.execute(),
         Some(Command::Find(command)) => command.execute(),
         Some(Command::Replay(command)) => command.execute(),
+        Some(Command::Report(command)) => command.execute(),
         Some(Command::Faults(command)) => command.execute(),
         Some(Command::Fetch(command)) => command.execute(),
         Some(Command::Inspect(command)) => command.execute(),

@@ -135,7 +135,7 @@ pub struct RunOptions {
     #[arg(value_parser = positive)]
     pub time_limit: usize,
 
-    /// A folder for readout.jsonl, prefill_decode.jsonl, landscape.jsonl and verdict.json
+    /// A folder for the run's files: its lines as they come, then verdict.json and report.html
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 

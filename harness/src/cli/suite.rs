@@ -12,7 +12,7 @@ use super::diff::name;
 use super::run::{outcome, watch_interrupts};
 use super::{EXIT_CODES, Failure};
 use crate::event::Display;
-use crate::report::files::{FilesDisplay, Folder, write_whole};
+use crate::report::files::{FilesDisplay, Folder, write_report, write_whole};
 use crate::report::output::Output;
 use crate::report::record::message;
 use crate::suite::{Case, CaseResult, NotRun, Suite, SuiteResult, Word, parse, worst};
@@ -95,6 +95,9 @@ impl SuiteCommand {
             if !self.quiet || !matches!(last.verdict, Word::Agrees | Word::NotRun) {
                 self.tell(&mut output, (index + 1, cases.len()), last)?;
             }
+        }
+        if let Some(folder) = &folder {
+            write_report(folder)?;
         }
         let seconds = begin.elapsed().as_secs_f64();
         writeln!(output, "{:>12} [{seconds:>7.1}s] {}", "Summary", result.summary())?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::sequence::{Comparison, Record};
+use super::sequence::{Compared, Comparison, Record};
 use super::{Phase, Verdict};
 use crate::sides::Row;
 use crate::sides::sabotaged::{Fault, plant};
@@ -33,7 +33,7 @@ pub fn sing(record: &Record) -> Option<Canary> {
     plant(&mut flipped.row, Fault::FlipBit { index, bit });
     let mut comparison = Comparison::new(0, Phase::PrefillLast);
     comparison.pair(Some(record), Some(&flipped));
-    let (verdict, tally) = comparison.finish();
+    let Compared { verdict, tally, .. } = comparison.finish();
     let named = match verdict {
         Verdict::Diverges(found) => found.element.is_some_and(|element| element.index == index),
         Verdict::Agrees | Verdict::Inconclusive(_) => false,

@@ -5,6 +5,8 @@
 pub mod canary;
 pub mod familiar;
 pub mod limits;
+pub mod neighbourhood;
+pub mod outcomes;
 pub mod rows;
 pub mod sequence;
 pub mod triangle;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::neighbourhood::{Capture, Neighbourhood};
+use super::outcomes::{Outcomes, State, TapOutcome};
 use super::rows::{self, RowVerdict};
 use super::{Difference, Divergence, Key, Phase, Place, Reason, Verdict};
 use crate::number::Hash;
@@ -49,13 +51,48 @@ pub struct Comparison {
     verdict: Verdict,
     tally: Tally,
     aligned: bool,
+    outcomes: Outcomes,
+    pictured: bool,
+    rows_before: usize,
+    last: Option<Key>,
+    capture: Option<Capture>,
+}
+
+/// A step that has been compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// What it showed.
+    pub verdict: Verdict,
+    /// How much was compared.
+    pub tally: Tally,
+    /// What each tap came to, in the order of the run.
+    pub taps: Vec<TapOutcome>,
+    /// The surroundings of the first element that differs, where they were asked for.
+    pub neighbourhood: Option<Box<Neighbourhood>>,
 }
 
 impl Comparison {
     /// Begins a step.
     pub fn new(step: usize, phase: Phase) -> Self {
-        let tally = Tally::default();
-        Self { step, phase, verdict: Verdict::Agrees, tally, aligned: true }
+        Self {
+            step,
+            phase,
+            verdict: Verdict::Agrees,
+            tally: Tally::default(),
+            aligned: true,
+            outcomes: Outcomes::default(),
+            pictured: false,
+            rows_before: 0,
+            last: None,
+            capture: None,
+        }
+    }
+
+    /// Keeps what surrounds the first element that differs.
+    #[must_use]
+    pub fn pictured(mut self, wanted: bool) -> Self {
+        self.pictured = wanted;
+        self
     }
 
     /// Whether the sequences have been the same so far. After a missing tap nothing pairs.
@@ -75,7 +112,12 @@ impl Comparison {
         self.tally.rows_compared += 1;
         self.tally.elements_compared += elements_count as u64;
         let place = self.place(&one.key);
-        match rows::compare(&one.row, &two.row) {
+        let compared = rows::compare(&one.row, &two.row);
+        self.outcomes.add(&one.key, &compared);
+        if self.pictured {
+            self.picture(one, two, &compared);
+        }
+        match compared {
             RowVerdict::Differs(found) => {
                 self.tally.rows_differing += 1;
                 self.tally.elements_differing += found.differing_count as u64;
@@ -96,8 +138,31 @@ impl Comparison {
     }
 
     /// The verdict of the step, and what was counted.
-    pub fn finish(self) -> (Verdict, Tally) {
-        (self.verdict, self.tally)
+    pub fn finish(self) -> Compared {
+        Compared {
+            verdict: self.verdict,
+            tally: self.tally,
+            taps: self.outcomes.take(),
+            neighbourhood: self.capture.map(|capture| Box::new(capture.finish())),
+        }
+    }
+
+    /// Keeps the rows of the first tap that differs, until it ends.
+    fn picture(&mut self, expected: &Record, actual: &Record, compared: &RowVerdict) {
+        let (key, rows) = (&expected.key, (&expected.row, &actual.row));
+        if let Some(capture) = &mut self.capture {
+            self.pictured = capture.add(key, rows.0, rows.1);
+            return;
+        }
+        let goes_on = self.last.as_ref().is_some_and(|last| {
+            last.tap == key.tap && last.layer == key.layer && last.position + 1 == key.position
+        });
+        self.rows_before = if goes_on { self.rows_before + 1 } else { 0 };
+        if matches!(compared, RowVerdict::Differs(_)) {
+            self.capture = Capture::begin(key, rows.0, rows.1, self.rows_before);
+            self.pictured = self.capture.is_some();
+        }
+        self.last = Some(key.clone());
     }
 
     /// Equal rows have equal hashes, or one of the two hash functions is wrong.
@@ -105,6 +170,7 @@ impl Comparison {
         let (Some(one), Some(two)) = (expected.hash, actual.hash) else { return };
         if one != two {
             self.tally.rows_differing += 1;
+            self.outcomes.spoil(&expected.key, State::Differs);
             self.note(Verdict::Diverges(Box::new(Divergence {
                 difference: Difference::Hash { expected: one, actual: two },
                 place,
@@ -118,6 +184,8 @@ impl Comparison {
     fn no_pair(&mut self, expected: Option<&Record>, actual: Option<&Record>) {
         let Some(shown) = expected.or(actual) else { return };
         self.aligned = false;
+        self.pictured = false;
+        self.outcomes.spoil(&shown.key, State::NoPartner);
         self.tally.rows_differing += 1;
         let place = self.place(&shown.key);
         let difference = Difference::Sequence {
@@ -158,7 +226,7 @@ mod tests {
     fn divergence(expected: Option<&Record>, actual: Option<&Record>) -> Divergence {
         let mut comparison = Comparison::new(3, Phase::Decode);
         comparison.pair(expected, actual);
-        match comparison.finish().0 {
+        match comparison.finish().verdict {
             Verdict::Diverges(divergence) => *divergence,
             other => panic!("expected a divergence, got {other:?}"),
         }
@@ -205,7 +273,7 @@ mod tests {
         comparison.pair(Some(&good), Some(&good));
         comparison.pair(Some(&good), Some(&record("q", 4, 7, &[1.0, 2.5])));
         comparison.pair(Some(&good), Some(&record("q", 4, 7, &[1.5, 2.5])));
-        let (verdict, tally) = comparison.finish();
+        let Compared { verdict, tally, .. } = comparison.finish();
         let Verdict::Diverges(found) = verdict else { panic!("no divergence") };
         assert_eq!(found.element.as_ref().unwrap().index, 1);
         assert_eq!(found.place.step, 3);
@@ -218,5 +286,24 @@ mod tests {
                 rows_differing: 2
             }
         );
+    }
+    #[test]
+    fn the_picture_is_of_the_first_tap_that_differs_with_the_rows_before_it() {
+        let mut comparison = Comparison::new(0, Phase::PrefillLast).pictured(true);
+        let one = |tap, position| record(tap, position, 7, &[1.0, 2.0]);
+        let other = |tap, position| record(tap, position, 7, &[1.0, 2.5]);
+        for position in 3..6 {
+            comparison.pair(Some(&one("q", position)), Some(&one("q", position)));
+        }
+        comparison.pair(Some(&one("k", 3)), Some(&one("k", 3)));
+        comparison.pair(Some(&one("k", 4)), Some(&other("k", 4)));
+        comparison.pair(Some(&one("k", 5)), Some(&one("k", 5)));
+        comparison.pair(Some(&one("v", 6)), Some(&other("v", 6)));
+        let compared = comparison.finish();
+        let shown = compared.neighbourhood.unwrap();
+        assert_eq!((&*shown.tap, shown.rows, shown.first_position), ("k", 3, 3));
+        assert_eq!(shown.mask.cells, ["00", "09", "00"]);
+        let states: Vec<State> = compared.taps.iter().map(|tap| tap.state).collect();
+        assert_eq!(states, [State::Equal, State::Differs, State::Differs]);
     }
 }

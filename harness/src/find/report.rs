@@ -15,54 +15,63 @@ fn fact(label: &str, text: &str) -> String {
 
 /// The finding in lines; `token` gives the text of one.
 pub fn lines(finding: &Finding, token: impl Fn(u32) -> Option<String>) -> String {
+    facts(finding, token).iter().map(|(label, text)| fact(label, text)).collect()
+}
+
+/// The finding in facts, each with its label; one without a label goes on with the last.
+pub fn facts(
+    finding: &Finding,
+    token: impl Fn(u32) -> Option<String>,
+) -> Vec<(&'static str, String)> {
     let divergence = &finding.divergence;
     let place = &divergence.place;
-    let mut text = String::new();
     let words = token(place.key.token_id).map_or_else(String::new, |text| format!(" {text:?}"));
-    match &finding.located {
-        Some(located) => {
-            text += &fact("found", &format!("{place}{words}"));
-            text += &fact("", &place_words(located));
-            if let Some(element) = &divergence.element {
-                let differing = match divergence.difference {
-                    Difference::NonFinite => "elements differ, some by being no number",
-                    _ => "elements differ",
-                };
-                let count =
-                    format!("{} of {}", divergence.differing_count, divergence.elements_count);
-                text += &fact(
-                    "",
-                    &format!(
-                        "engine {} ({}), reference {} ({}); {count} {differing}",
-                        element.actual,
-                        element.actual_bits,
-                        element.expected,
-                        element.expected_bits
-                    ),
-                );
-            }
-            text += &fact("pattern", &located.pattern.to_string());
-            text += &fact("judged", &located.judgement.to_string());
-            if let Some(tensor) = &located.weight_checked {
-                let guilty = matches!(located.judgement, super::Judgement::Weights(_));
-                let equal = if guilty { "is not the file's" } else { "is the file's" };
-                text += &fact("weights", &format!("{tensor} on the device {equal}"));
-            }
-            text += &fact("cause", &located.diagnosis.to_string());
-            text += &fact("look at", &located.look_at.join(", "));
+    let Some(located) = &finding.located else {
+        let mut facts = vec![
+            ("found", format!("{divergence}{words}")),
+            ("", kind_words(finding.kind).to_owned()),
+        ];
+        if let Some(distances) = &finding.distances {
+            facts.push(("judged", distances.words()));
+            let tap = distances.first.as_ref().map(|excess| excess.tap);
+            facts.extend(tap.map(|tap| ("look at", inputs::kernel(tap).to_owned())));
         }
-        None => {
-            text += &fact("found", &format!("{divergence}{words}"));
-            text += &fact("", kind_words(finding.kind));
-            if let Some(distances) = &finding.distances {
-                text += &fact("judged", &distances.words());
-                let tap = distances.first.as_ref().map(|excess| excess.tap);
-                let kernel = tap.map(inputs::kernel);
-                text += &kernel.map_or_else(String::new, |kernel| fact("look at", kernel));
-            }
-        }
+        return facts;
+    };
+    let mut facts = vec![("found", format!("{place}{words}")), ("", place_words(located))];
+    if let Some(element) = &divergence.element {
+        let differing = match divergence.difference {
+            Difference::NonFinite => "elements differ, some by being no number",
+            _ => "elements differ",
+        };
+        let count = format!("{} of {}", divergence.differing_count, divergence.elements_count);
+        let text = format!(
+            "engine {} ({}), reference {} ({}); {count} {differing}",
+            element.actual, element.actual_bits, element.expected, element.expected_bits
+        );
+        facts.push(("", text));
     }
-    text
+    facts.push(("pattern", located.pattern.to_string()));
+    facts.push(("judged", located.judgement.to_string()));
+    if let Some(tensor) = &located.weight_checked {
+        let guilty = matches!(located.judgement, super::Judgement::Weights(_));
+        let equal = if guilty { "is not the file's" } else { "is the file's" };
+        facts.push(("weights", format!("{tensor} on the device {equal}")));
+    }
+    facts.push(("cause", located.diagnosis.to_string()));
+    facts.push(("look at", located.look_at.join(", ")));
+    facts
+}
+
+/// The whole of `finding.json`.
+#[derive(Debug, Serialize)]
+pub struct FindingFile<'a> {
+    /// As the terminal says it.
+    pub facts: Vec<(&'static str, String)>,
+    /// For programs.
+    pub finding: &'a Finding,
+    /// The witness beside this file, where there is an operation to run again.
+    pub witness: Option<&'a str>,
 }
 
 /// What a search says that found no divergence.

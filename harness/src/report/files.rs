@@ -6,11 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::page::{self, PageError};
 use super::record::{IdentityLine, LandscapeLine, ReadoutLine, VerdictFile};
-use crate::event::{Display, Event, Start};
+use super::taps::{Names, OutcomesLine};
+use crate::event::{Display, Event, Start, Step};
+
+const VERDICT: &str = "verdict.json";
+/// What surrounds the first element that differs.
+const DIVERGENCE: &str = "divergence.json";
+/// What a search said of a divergence.
+pub const FINDING: &str = "finding.json";
+/// The page.
+pub const REPORT: &str = "report.html";
 
 /// The files of a run before this one, which must not stand beside the lines of this one.
-const VERDICT: &str = "verdict.json";
+const ENDS: [&str; 4] = [VERDICT, DIVERGENCE, FINDING, REPORT];
 
 /// Why a folder cannot take a run's files.
 #[derive(Debug, thiserror::Error)]
@@ -72,36 +82,75 @@ pub struct FilesDisplay {
     readout: Lines,
     prefill_decode: Lines,
     landscape: Lines,
+    taps: Lines,
+    names: Names,
     start: Option<Start>,
 }
 
 impl FilesDisplay {
     /// Begins the files in a folder; a verdict of an earlier run goes.
     pub fn new(folder: Folder) -> io::Result<Self> {
-        match fs::remove_file(folder.path.join(VERDICT)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for name in ENDS {
+            match fs::remove_file(folder.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         let lines = |name: &str| Lines::create(&folder.path.join(name));
         Ok(Self {
             readout: lines("readout.jsonl")?,
             prefill_decode: lines("prefill_decode.jsonl")?,
             landscape: lines("landscape.jsonl")?,
+            taps: lines("taps.jsonl")?,
+            names: Names::default(),
             start: None,
             folder,
         })
     }
 
-    fn verdict(&self, verdict: &VerdictFile<'_>) -> io::Result<()> {
-        write_whole(&self.folder, VERDICT, verdict)
+    fn step(&mut self, step: &Step) -> io::Result<()> {
+        for side in &step.sides {
+            self.readout.write(&ReadoutLine::of_step(step, side))?;
+            self.landscape.write(&LandscapeLine::of(step, side))?;
+            if step.step == 0 {
+                self.prefill_decode.write(&ReadoutLine::of_baseline(step, side))?;
+            }
+        }
+        if let Some(names) = self.names.line(step) {
+            self.taps.write(&names)?;
+        }
+        self.taps.write(&OutcomesLine::of(step))?;
+        match &step.neighbourhood {
+            Some(shown) => persist(&self.folder, DIVERGENCE, &serde_json::to_vec(shown)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The page is made from the files, as `lockstep report` makes it, and says what they say.
+    fn end(&self, verdict: &VerdictFile<'_>) -> io::Result<()> {
+        write_whole(&self.folder, VERDICT, verdict)?;
+        write_report(&self.folder).map_err(io::Error::other)
     }
 }
 
 /// Writes a file that is whole or absent, over one of the same name.
 pub fn write_whole(folder: &Folder, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    persist(folder, name, &bytes)
+}
+
+/// Writes the page of a folder from the files that are there.
+pub fn write_report(folder: &Folder) -> Result<(), PageError> {
+    let page = page::of_folder(&folder.path)?;
+    let path = || folder.path.join(REPORT);
+    persist(folder, REPORT, page.as_bytes())
+        .map_err(|source| PageError::Write { path: path(), source })
+}
+
+fn persist(folder: &Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(&folder.path)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.write_all(b"\n")?;
+    file.write_all(bytes)?;
     file.as_file().sync_all()?;
     let file = file.persist(folder.path.join(name)).map_err(|error| error.error)?;
     readable(&file)
@@ -127,24 +176,16 @@ impl Display for FilesDisplay {
                 let line = IdentityLine { identity: &start.identity };
                 self.readout.write(&line)?;
                 self.prefill_decode.write(&line)?;
-                self.landscape.write(&line)
+                self.landscape.write(&line)?;
+                self.taps.write(&line)
             }
-            Event::Step(step) => {
-                for side in &step.sides {
-                    self.readout.write(&ReadoutLine::of_step(step, side))?;
-                    self.landscape.write(&LandscapeLine::of(step, side))?;
-                    if step.step == 0 {
-                        self.prefill_decode.write(&ReadoutLine::of_baseline(step, side))?;
-                    }
-                }
-                Ok(())
-            }
+            Event::Step(step) => self.step(step),
             Event::Chunking(chunking) => {
                 self.prefill_decode.write(&ReadoutLine::of_chunking(chunking))
             }
             Event::Progress(_) => Ok(()),
             Event::Finished(outcome) => match self.start.take() {
-                Some(start) => self.verdict(&VerdictFile::of(&start, outcome)),
+                Some(start) => self.end(&VerdictFile::of(&start, outcome)),
                 None => Ok(()),
             },
         }

@@ -3,6 +3,8 @@
 pub mod files;
 pub mod json;
 pub mod output;
+pub mod page;
 pub mod progress;
 pub mod record;
+pub mod taps;
 pub mod terminal;

@@ -217,7 +217,8 @@ fn against_each_other(engine: &Reading, other: &Reading, again: &Again<'_>) -> (
     let mut comparison = Comparison::new(again.step, Phase::PrefillLast);
     comparison.pair(Some(&other.hidden()), Some(&engine.hidden()));
     comparison.pair(Some(&other.logits()), Some(&engine.logits()));
-    comparison.finish()
+    let compared = comparison.finish();
+    (compared.verdict, compared.tally)
 }
 
 fn against_itself(

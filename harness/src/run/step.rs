@@ -3,7 +3,7 @@
 use super::Runner;
 use super::lane::{Lane, Reading};
 use super::plan::{Drive, References};
-use crate::compare::sequence::{Comparison, Tally};
+use crate::compare::sequence::{Compared, Comparison, Tally};
 use crate::compare::triangle::{Judge, Stream, Triangle, Usual};
 use crate::compare::{Phase, Place, Verdict};
 use crate::event::{RowFacts, SideStep, Step, Token};
@@ -72,7 +72,8 @@ impl Runner<'_, '_> {
         if let Some(search) = &mut self.search {
             search.begin(step, phase);
         }
-        let mut comparison = Comparison::new(step, phase);
+        let first = !matches!(self.verdict, Verdict::Diverges(_));
+        let mut comparison = Comparison::new(step, phase).pictured(first);
         let readings = self.read(tokens, &mut comparison)?;
         for (side, reading) in self.duration.sides_seconds.iter_mut().zip(readings.in_order()) {
             side.1 += reading.duration_seconds;
@@ -80,12 +81,14 @@ impl Runner<'_, '_> {
         let engine = Landscape::of(&readings.engine.readout.logits);
         let reference = Landscape::of(&readings.reference.readout.logits);
         let triangle = readings.triangle();
-        let (verdict, tally) = match (&triangle, &readings.third) {
+        let compared = match (&triangle, &readings.third) {
             (Some(triangle), Some((judge, _))) => {
                 let place = readings.place("logits", step, phase);
                 let paired = pairs(&readings, step, phase);
                 let judged = triangle.verdict(*judge, &place, &engine, &reference);
-                (paired.and(judged), tally_of(&readings))
+                let taps = triangle.outcomes(*judge, &judged);
+                let (verdict, tally) = (paired.and(judged), tally_of(&readings));
+                Compared { verdict, tally, taps, neighbourhood: None }
             }
             _ => {
                 let (reference, engine) = (&readings.reference, &readings.engine);
@@ -107,8 +110,10 @@ impl Runner<'_, '_> {
             tokens_total: self.sequence.len(),
             sides: self.sides(&readings),
             triangle,
-            verdict,
-            tally,
+            verdict: compared.verdict,
+            tally: compared.tally,
+            taps: compared.taps,
+            neighbourhood: compared.neighbourhood,
             chosen: chosen.map(|id| self.token(id)),
         };
         if step == 0 {

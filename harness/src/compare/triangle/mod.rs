@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::familiar::Familiar;
 use super::limits::{F32_ROUNDING, RULE_OF_THREE, TOP1_GAP, TRIANGLE};
+use super::outcomes::{State, TapOutcome};
 use super::{Difference, Divergence, Place, Verdict};
 use crate::landscape::Landscape;
 use crate::number::Number;
@@ -193,15 +194,8 @@ impl Triangle {
         }
     }
 
-    /// Whether the distances and the top tokens are allowed. `place` names the readout; the
-    /// landscapes are the engine's and the judge's.
-    pub fn verdict(
-        &self,
-        judge: Judge,
-        place: &Place,
-        engine: &Landscape,
-        reference: &Landscape,
-    ) -> Verdict {
+    /// The factor of the rule, and what is measured with how far it may be.
+    fn checks(&self, judge: Judge) -> (f64, [(&'static str, f64, f64); 3]) {
         let (measured, factor) = match judge {
             Judge::Wide => (self.engine_from_wide, RULE_OF_THREE),
             Judge::Stock => (self.engine_from_stock, TRIANGLE),
@@ -220,6 +214,45 @@ impl Triangle {
             ),
             ("shift of all logits", measured.logits_shift, factor * allowed.logits_abs_max),
         ];
+        (factor, checks)
+    }
+
+    /// How much of their bounds the two rows of a readout use.
+    pub fn outcomes(&self, judge: Judge, verdict: &Verdict) -> Vec<TapOutcome> {
+        let (_, [hidden, logits, shift]) = self.checks(judge);
+        let share = |(_, distance, limit): (&str, f64, f64)| ratio(distance, limit);
+        let (one, two) = (share(logits), share(shift));
+        // Written so that NaN is the worse.
+        let logits = if two <= one { one } else { two };
+        let top1 = matches!(verdict, Verdict::Diverges(found)
+            if matches!(found.difference, Difference::Top1 { .. }));
+        [("final_norm", share(hidden), false), ("logits", logits, top1)]
+            .into_iter()
+            .map(|(tap, share, other_top)| {
+                let within = share <= 1.0 && !other_top;
+                TapOutcome {
+                    layer: None,
+                    tap: tap.into(),
+                    state: if within { State::Within } else { State::Beyond },
+                    rows_compared: 1,
+                    rows_differing: u64::from(!within),
+                    elements_differing: 0,
+                    bound_share: Some(Number::F64(share)),
+                }
+            })
+            .collect()
+    }
+
+    /// Whether the distances and the top tokens are allowed. `place` names the readout; the
+    /// landscapes are the engine's and the judge's.
+    pub fn verdict(
+        &self,
+        judge: Judge,
+        place: &Place,
+        engine: &Landscape,
+        reference: &Landscape,
+    ) -> Verdict {
+        let (factor, checks) = self.checks(judge);
         for (quantity, distance, limit) in checks {
             // Stated so that NaN is not within the limit.
             let within = distance <= limit && limit.is_finite();
@@ -228,7 +261,7 @@ impl Triangle {
                 return diverges(Difference::Distance { quantity, distance, limit }, place);
             }
         }
-        let limit = TOP1_GAP * factor * allowed.logits_abs_max;
+        let limit = TOP1_GAP * factor * self.unit.logits_abs_max;
         let (Some(expected), Some(gap)) = (reference.top1(), reference.gap) else {
             return Verdict::Agrees;
         };
