@@ -47,7 +47,8 @@ document.querySelectorAll("script.steps").forEach((source) => {
   };
   number.addEventListener("change", () => show(Number(number.value)));
   range.addEventListener("input", () => show(Number(range.value)));
-  chooser.querySelector("button").addEventListener("click", () => {
+  const button = chooser.querySelector("button");
+  if (button) button.addEventListener("click", () => {
     all = all || JSON.parse(source.textContent);
     const here = Number(number.value);
     const bad = all.steps.filter((step) => step[3] !== "agrees");

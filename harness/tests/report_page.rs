@@ -286,3 +286,22 @@ fn the_structure_of_a_page() {
     }
     settings.bind(|| insta::assert_snapshot!("report_page", format!("{head}{body}")));
 }
+
+#[test]
+fn faults_beside_a_run_are_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = lockstep(&["faults", "--only", "F09", "--format", "json", "--threads", "1"]);
+    let lines = String::from_utf8(faults.stdout).unwrap();
+    let missed = lines.replace("\"caught\":true", "\"caught\":false").replace("F09", "F99");
+    fs::write(folder.path().join("faults.json"), lines + &missed).unwrap();
+    let output = lockstep(&["report", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", transcript(&output));
+    let page = text(folder.path(), "report.html");
+    let row = |id: &str| {
+        let start = page.find(&format!("<th scope=\"row\">{id}</th>")).unwrap();
+        let row = &page[start..];
+        row[..row.find("</tr>").unwrap()].to_owned()
+    };
+    assert!(row("F09").contains("off by one") && !row("F09").contains("no\""), "{}", row("F09"));
+    assert!(row("F99").contains("class=\"no\""), "{}", row("F99"));
+}

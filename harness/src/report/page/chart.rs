@@ -29,6 +29,8 @@ pub(super) struct Chart {
     pub(super) x_ticks: Vec<(f64, usize)>,
     /// Columns of steps that do not agree.
     pub(super) marks: Vec<f64>,
+    /// Whether columns are drawn and not points.
+    pub(super) dense: bool,
     pub(super) width: f64,
     pub(super) height: f64,
     pub(super) left: f64,
@@ -104,6 +106,7 @@ fn chart(
         y_ticks: y_ticks.iter().map(|value| (y(*value), short(*value))).collect(),
         x_ticks: x_ticks.into_iter().map(|step| (x(step), step)).collect(),
         marks,
+        dense: last >= POINTS_MAX,
         width: LEFT_PIXELS + WIDTH_PIXELS + 16.0,
         height: TOP_PIXELS + HEIGHT_PIXELS + 20.0,
         left: LEFT_PIXELS,
@@ -145,4 +148,27 @@ fn line(points: &[(usize, f64)], x: &dyn Fn(usize) -> f64, y: &dyn Fn(f64) -> f6
         let _ = write!(path, "{pen}{x:.1} {:.1}L{x:.1} {:.1}", y(least), y(most));
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spike_among_many_steps_is_drawn() {
+        let mut points: Vec<(usize, f64)> = (0..10_000).map(|step| (step, 1.0)).collect();
+        let path = |points: &[(usize, f64)]| line(points, &|step| step as f64, &|value| value);
+        assert!(!path(&points).contains("99.0"));
+        points[4_321].1 = 99.0;
+        points[4_322].1 = f64::NAN;
+        assert!(path(&points).contains(" 99.0"));
+        assert!(!path(&points).contains("NaN"));
+    }
+
+    #[test]
+    fn a_line_breaks_where_a_value_is_no_number() {
+        let points = [(0, 1.0), (1, f64::NAN), (2, 3.0)];
+        let path = line(&points, &|step| step as f64, &|value| value);
+        assert_eq!(path, "M0.0 1.0h0.01M2.0 3.0h0.01");
+    }
 }

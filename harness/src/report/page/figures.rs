@@ -67,6 +67,9 @@ fn figure(path: String, value: &Value) -> Figure {
         Value::Number(number) if number.is_u64() && !path.ends_with("_id") => {
             grouped(number.as_u64())
         }
+        Value::Number(number) if path.ends_with("_ratio") => {
+            format!("{:.3}", number.as_f64().unwrap_or(f64::NAN))
+        }
         Value::String(word) if path == "stopped" => word.replace('_', " "),
         other => raw(other),
     };
@@ -104,7 +107,7 @@ pub(super) fn cards(verdict: &Value) -> Vec<Card> {
                 fig("steps_agreeing"),
                 text(" of "),
                 fig("steps_compared"),
-                text(" agree; ended by "),
+                text(" agree; stopped: "),
                 fig("stopped"),
             ],
             alarm: !equal("steps_agreeing", "steps_compared"),

@@ -257,3 +257,70 @@ fn draw(title: String, names: &[String], rows: &[Vec<Cell>], first_steps: &[usiz
         label_pixels: LABEL_PIXELS - 6.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::StepTaps;
+    use super::*;
+
+    /// A run of so many steps over taps with these names, all equal.
+    fn run(steps: usize, names: Vec<TapName>) -> Run {
+        let count = names.len();
+        let taps = (0..steps).map(|step| StepTaps {
+            step,
+            names: 0,
+            runs: vec![(count, State::Equal)],
+            shares: None,
+            verdict: "agrees".to_owned(),
+            message: None,
+        });
+        Run { taps: taps.collect(), names: vec![names], ..Run::default() }
+    }
+
+    fn layers(count: usize) -> Vec<TapName> {
+        (0..count).flat_map(|layer| ["q", "k"].map(|tap| (Some(layer), tap.into()))).collect()
+    }
+
+    fn words(map: &Map) -> Vec<&'static str> {
+        map.kinds.iter().map(|kind| kind.class).collect()
+    }
+
+    #[test]
+    fn one_step_of_many_is_not_lost_in_its_column() {
+        let mut run = run(10_000, layers(100));
+        let equal = heat(&run).unwrap();
+        assert!(equal.summary.contains("all agree"), "{}", equal.summary);
+        assert!(equal.maps.iter().all(|map| words(map) == ["equal"]));
+        run.taps[7_777].runs = vec![(51, State::Equal), (1, State::Differs), (148, State::Equal)];
+        "diverges".clone_into(&mut run.taps[7_777].verdict);
+        let heat = heat(&run).unwrap();
+        assert!(heat.summary.contains("step 7777 at layer 25 tap k"), "{}", heat.summary);
+        assert_eq!(heat.maps.len(), 2, "the layers, and the one where it begins");
+        assert_eq!(heat.maps[1].title, "Layer 25, tap by tap");
+        assert!(heat.maps.iter().chain(&heat.every).all(|map| words(map) == ["equal", "differs"]));
+    }
+
+    #[test]
+    fn what_a_step_did_not_compare_is_no_agreement() {
+        let mut run = run(3, layers(2));
+        run.names.push(vec![(Some(0), "q".into())]);
+        run.taps[1].names = 1;
+        run.taps[1].runs = vec![(1, State::NoPartner)];
+        assert_eq!(words(&heat(&run).unwrap().maps[0]), ["equal", "none", "partner"]);
+    }
+
+    #[test]
+    fn shares_of_a_bound_have_their_quarter_and_nan_has_none() {
+        let share = |share| Cell::of(State::Within, Some(share));
+        let shares = [0.0, 0.25, 0.26, 0.75, 1.0, f64::NAN].map(share);
+        let quarters = [
+            Cell::Quarter,
+            Cell::Quarter,
+            Cell::Half,
+            Cell::ThreeQuarters,
+            Cell::Bound,
+            Cell::Bound,
+        ];
+        assert_eq!(shares, quarters);
+    }
+}

@@ -196,6 +196,11 @@ fn again(run: &Run) -> Option<String> {
             words.push(format!("--{} {}", key.replace('_', "-"), shell(&value)));
         }
     }
+    // An engine with a fault that was planted says so after this word.
+    let engine = text(&run.identity, "engine.implementation");
+    if let Some((_, fault)) = engine.rsplit_once(" with ") {
+        words.push(format!("--plant {}", shell(fault)));
+    }
     if option("past_end") == "true" {
         words.push("--past-end".to_owned());
     }

@@ -10,6 +10,9 @@ use super::read::{Landscape, Readout, Run};
 /// The most steps that stand in the table itself; the others are a step away.
 const LISTED_MAX: usize = 24;
 
+/// No f32 is longer than this, unless it is very small.
+const FIGURE_LETTERS_MAX: usize = 12;
+
 /// A token among the first five.
 pub(super) struct Shown {
     pub(super) text: String,
@@ -86,6 +89,15 @@ fn quoted(text: &str) -> String {
     format!("“{}”", text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""))
 }
 
+/// A figure with the digits that an f32 has; an f64 has more in the files.
+fn figure(value: &Value) -> String {
+    let text = raw(value);
+    match value.as_f64() {
+        Some(value) if text.len() > FIGURE_LETTERS_MAX => (value as f32).to_string(),
+        _ => text,
+    }
+}
+
 /// Seventeen digits of a sum of 64 terms tell a reader less than five.
 fn short(value: &Value) -> String {
     value.as_f64().map_or_else(|| raw(value), |value| format!("{value:.4}"))
@@ -101,7 +113,7 @@ fn step_row(step: usize, sides: &Sides<'_>) -> StepRow {
     let side = |(landscape, readout): &(&Landscape, Option<&Readout>)| SideRow {
         side: landscape.side.clone(),
         hash: readout.and_then(|readout| readout.hidden_hash.clone()).unwrap_or_default(),
-        gap: raw(&landscape.gap),
+        gap: figure(&landscape.gap),
         entropy: short(&landscape.entropy_topk),
         top: landscape
             .top5
@@ -110,7 +122,7 @@ fn step_row(step: usize, sides: &Sides<'_>) -> StepRow {
             .map(|(place, top)| Shown {
                 text: top.text.as_deref().map_or_else(String::new, quoted),
                 id: top.id,
-                logit: raw(&top.logit),
+                logit: figure(&top.logit),
                 other: first.0.top5.get(place).is_none_or(|one| one.id != top.id),
             })
             .collect(),
