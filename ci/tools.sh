@@ -16,7 +16,9 @@ for wish in "$@"; do
             command -v ld.lld-19 > /dev/null || missing+=(lld-19)
             command -v llvm-readelf-19 > /dev/null || missing+=(llvm-19)
             ;;
-        browser) command -v chromium > /dev/null || missing+=(chromium) ;;
+        browser)
+            command -v chromium chromium-browser google-chrome > /dev/null || missing+=(chromium)
+            ;;
         *)
             echo "unknown argument $wish: clang, hip and browser are known" >&2
             exit 2

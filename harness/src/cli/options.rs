@@ -135,7 +135,8 @@ pub struct RunOptions {
     #[arg(value_parser = positive)]
     pub time_limit: usize,
 
-    /// A folder for the run's files: its lines as they come, then verdict.json and report.html
+    /// A folder for report.html and the files it is made from: verdict.json, and readout.jsonl,
+    /// prefill_decode.jsonl, landscape.jsonl and taps.jsonl as the run goes
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 

@@ -175,6 +175,11 @@ fn finding(run: &Run) -> Vec<Fact> {
 /// The search that looks into what a run has shown.
 fn again(run: &Run) -> Option<String> {
     let verdict = run.verdict.as_ref()?;
+    // How an engine of somebody else was started is not in the files.
+    let engine = text(&run.identity, "engine.implementation");
+    if !engine.starts_with("engine ") {
+        return None;
+    }
     let option = |key: &str| text(&run.identity, &format!("options.{key}"));
     let ids = text(verdict, "prompt_ids").replace(' ', ",");
     let mut words = vec![format!(
@@ -197,7 +202,6 @@ fn again(run: &Run) -> Option<String> {
         }
     }
     // An engine with a fault that was planted says so after this word.
-    let engine = text(&run.identity, "engine.implementation");
     if let Some((_, fault)) = engine.rsplit_once(" with ") {
         words.push(format!("--plant {}", shell(fault)));
     }
