@@ -47,6 +47,16 @@ const OTHER_UNFIT_BUILDS: [(&str, &[&str]); 2] = [
     ("contracted", &["-ffp-contract=fast"]),
 ];
 
+/// The build of the faults that a GPU can have: small files are run on it, so that its compiler may
+/// be quick.
+const FAULTY_WAVES: [&str; 5] = [
+    "-march=x86-64-v3",
+    "-DLOCKSTEP_CHECKED",
+    "-fno-strict-aliasing",
+    "-DLOCKSTEP_WAVES=32",
+    "-O1",
+];
+
 /// Kernels that are wrong on purpose, for the tests of the sanitizers and of the order of threads.
 const PLANTED_BUILDS: [(&str, &[&str]); 2] =
     [("planted", &[]), ("planted_waves", &["-DLOCKSTEP_CHECKED", "-DLOCKSTEP_WAVES=32"])];
@@ -63,13 +73,16 @@ fn main() {
     let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let out = Path::new(&out);
     let files = kernel_files();
-    let faulty = faults::plant(out, &files);
-    let faulty = faulty.to_str().expect("OUT_DIR is UTF-8");
+    let planted = faults::plant(out, &files);
+    let faulty = planted.unit.to_str().expect("OUT_DIR is UTF-8");
     let faulty_flags: &[&str] = if architecture == "x86_64" { &["-march=x86-64-v3"] } else { &[] };
     // The compiler's time is most of a build's: all at once.
     std::thread::scope(|scope| {
         scope.spawn(|| gpu::compile(out));
         scope.spawn(|| compile(faulty, "faulty", faulty_flags));
+        if architecture == "x86_64" {
+            scope.spawn(|| compile(faulty, "faulty_waves", &FAULTY_WAVES));
+        }
         for (name, flags) in builds {
             scope.spawn(|| compile("kernels/host.cpp", name, flags));
         }
@@ -82,7 +95,7 @@ fn main() {
     });
     gpu::link();
     sanitizers::link();
-    gpu::write_sources(out, &files);
+    gpu::write_sources(out, &files, &planted);
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash(&files));
     println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
 }

@@ -26,8 +26,16 @@ struct Edit {
     replacement: String,
 }
 
-/// Writes the copy into `OUT_DIR`; its `faulty.cpp` is what has to be compiled.
-pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> PathBuf {
+/// The copy with every edit.
+pub(crate) struct Planted {
+    /// Its `faulty.cpp`, which is what has to be compiled.
+    pub(crate) unit: PathBuf,
+    /// The names of the files that differ from the sources, and where the copy has them.
+    pub(crate) edited: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// Writes the copy into `OUT_DIR`.
+pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> Planted {
     let text = std::fs::read_to_string("kernels/faults.toml").expect("kernels/faults.toml");
     let list: List = toml::from_str(&text).expect("kernels/faults.toml is a list of faults");
     let mut copy: BTreeMap<PathBuf, String> = BTreeMap::new();
@@ -54,5 +62,7 @@ pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> PathBuf {
         std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("OUT_DIR");
         std::fs::write(path, text).expect("OUT_DIR can be written");
     }
-    folder.join("faulty.cpp")
+    let edits = list.fault.iter().flat_map(|fault| &fault.edit);
+    let edited = edits.map(|edit| (PathBuf::from(&edit.file), folder.join(&edit.file))).collect();
+    Planted { unit: folder.join("faulty.cpp"), edited }
 }

@@ -1,6 +1,7 @@
 //! The kernels for AMD GPUs: compiled ahead of time where a clang that can is at hand, and their
 //! sources as data for the compilers of the runtimes.
 
+use super::faults::Planted;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -123,13 +124,18 @@ fn write_objects(out: &Path, complete: bool) {
     std::fs::write(out.join("code_objects.rs"), text).expect("OUT_DIR can be written");
 }
 
-/// Writes `sources.rs`: the name and the text of every file that `gpu.cpp` needs.
-pub(crate) fn write_sources(out: &Path, files: &[std::path::PathBuf]) {
+/// Writes `sources.rs`: the name and the text of every file that `gpu.cpp` needs, and of those that
+/// have faults to be switched on.
+pub(crate) fn write_sources(out: &Path, files: &[std::path::PathBuf], planted: &Planted) {
     let root = std::env::current_dir().expect("cargo sets the folder");
     let mut text = String::from("pub(super) static FILES: &[(&str, &str)] = &[\n");
     for file in files {
         let name = file.strip_prefix("kernels").expect("the folder that was listed");
         let _ = writeln!(text, "({:?}, include_str!({:?})),", name, root.join(file));
+    }
+    text.push_str("];\npub(super) static PLANTED: &[(&str, &str)] = &[\n");
+    for (name, path) in &planted.edited {
+        let _ = writeln!(text, "({name:?}, include_str!({path:?})),");
     }
     text.push_str("];\n");
     std::fs::write(out.join("sources.rs"), text).expect("OUT_DIR can be written");

@@ -3,6 +3,7 @@
 //! A fault of the host's code is asked for in `llama/`, at the one place it would have been made;
 //! a kernel's fault is a number of the build `faulty` (engine/kernels/faults.toml).
 
+use crate::gguf::TensorType;
 use std::str::FromStr;
 
 /// A planted fault, after the real one that it is modelled on.
@@ -92,17 +93,15 @@ impl Fault {
         self.entry().1
     }
 
-    /// Whether a device that runs tuned kernels has it: a fault of loading, or of what every pass
-    /// is given. The others are in the plain kernels and launches of the device `host`.
-    pub fn is_everywhere(self) -> bool {
-        matches!(
-            self,
-            Self::KeyRowsOfQueries
-                | Self::KvWeightsTransposed
-                | Self::CacheOfLayerZero
-                | Self::BlockAsF16
-                | Self::WeightBit
-        )
+    /// Whether a device that runs tuned kernels has it, with a token table of this type. Tuned
+    /// products unpack blocks with code of their own; the rows of the table are unpacked by the
+    /// plain kernel everywhere.
+    pub fn is_on_waves(self, table: TensorType) -> bool {
+        match self {
+            Self::MinimaFromScales => matches!(table, TensorType::Q4K | TensorType::Q5K),
+            Self::LinearQ6K => table == TensorType::Q6K,
+            _ => true,
+        }
     }
 
     /// Its number in the build `faulty`.

@@ -134,6 +134,9 @@ pub enum HostBuild {
     /// With one planted fault, by its number in engine/kernels/faults.toml; 0 is none. For tests.
     #[doc(hidden)]
     Faulty(u32),
+    /// The same in the code of a GPU with waves of 32 lanes.
+    #[doc(hidden)]
+    FaultyWaves(u32),
     /// No engine: the probe alone, built or set so that it breaks the contract. For tests.
     #[doc(hidden)]
     Unfit(Unfit),
@@ -197,9 +200,17 @@ impl HostBuild {
     /// Lanes of a wave: more than one where the code of a GPU runs.
     pub fn wave_lanes(self) -> u32 {
         match self {
-            Self::Waves32 => 32,
+            Self::Waves32 | Self::FaultyWaves(_) => 32,
             Self::Waves64 => 64,
             _ => 1,
+        }
+    }
+
+    /// The build of the same kind that has a fault, by the fault's number.
+    pub(crate) fn faulty(this: Option<Self>, number: u32) -> Self {
+        match this {
+            Some(Self::Waves32 | Self::Waves64) => Self::FaultyWaves(number),
+            _ => Self::Faulty(number),
         }
     }
 
@@ -213,6 +224,7 @@ impl HostBuild {
             Self::Waves32 => "waves32",
             Self::Waves64 => "waves64",
             Self::Faulty(_) => "faulty",
+            Self::FaultyWaves(_) => "faulty waves32",
             Self::Unfit(unfit) => unfit.name(),
         }
     }

@@ -7,6 +7,8 @@ use crate::options::{HostBuild, Unfit};
 use fault::{Fault, launch_fault};
 use rayon::prelude::*;
 use recorder::{Launched, Recorder};
+#[cfg(target_arch = "x86_64")]
+use registrations::lockstep_host_faulty_waves;
 use registrations::{choose_fault, lockstep_host_faulty, registrations};
 use std::alloc::Layout;
 use std::ffi::{c_char, c_void};
@@ -81,6 +83,7 @@ pub(crate) fn usable(build: HostBuild) -> bool {
             HostBuild::Avx2
             | HostBuild::Checked
             | HostBuild::Faulty(_)
+            | HostBuild::FaultyWaves(_)
             | HostBuild::Waves32
             | HostBuild::Waves64
             | HostBuild::Unfit(_) => avx2,
@@ -98,7 +101,11 @@ pub(crate) fn usable(build: HostBuild) -> bool {
     {
         match build {
             HostBuild::Baseline | HostBuild::Checked | HostBuild::Faulty(_) => true,
-            HostBuild::Avx2 | HostBuild::Avx512 | HostBuild::Waves32 | HostBuild::Waves64 => false,
+            HostBuild::Avx2
+            | HostBuild::Avx512
+            | HostBuild::Waves32
+            | HostBuild::Waves64
+            | HostBuild::FaultyWaves(_) => false,
             HostBuild::Unfit(unfit) => Unfit::ALL.contains(&unfit),
         }
     }
@@ -126,6 +133,8 @@ fn first_registration(build: HostBuild) -> *const Registration {
         HostBuild::Waves64 => lockstep_host_waves64,
         HostBuild::Checked => lockstep_host_checked,
         HostBuild::Faulty(_) => lockstep_host_faulty,
+        #[cfg(target_arch = "x86_64")]
+        HostBuild::FaultyWaves(_) => lockstep_host_faulty_waves,
         HostBuild::Unfit(unfit) => unfit_registration(unfit),
         _ => lockstep_host_baseline,
     };

@@ -85,20 +85,34 @@ impl Device {
         host_build: Option<HostBuild>,
         threads: usize,
     ) -> Result<Self, DeviceError> {
+        Self::open_planted(choice, host_build, threads, None)
+    }
+
+    /// As [`Device::open`], with the fault of this number in engine/kernels/faults.toml. The device
+    /// that is chosen by itself is then the host.
+    pub(crate) fn open_planted(
+        choice: DeviceChoice,
+        host_build: Option<HostBuild>,
+        threads: usize,
+        fault: Option<u32>,
+    ) -> Result<Self, DeviceError> {
+        let host_build = fault.map(|number| HostBuild::faulty(host_build, number)).or(host_build);
         match choice {
             DeviceChoice::Auto => Self::open_first(host_build, threads),
             DeviceChoice::Host => {
                 Self::probed(Arc::new(host::HostBackend::new(host_build, threads)?))
             }
             #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-            DeviceChoice::Hip(index) => Self::probed(Arc::new(hip::HipBackend::new(index)?)),
+            DeviceChoice::Hip(index) => Self::probed(Arc::new(hip::HipBackend::new(index, fault)?)),
             #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
             DeviceChoice::Hip(_) => Err(DeviceError::Missing {
                 device: choice.to_string(),
                 reason: "HIP is served on Linux and x86-64 only".to_owned(),
                 remedy: "use --device host".to_owned(),
             }),
-            DeviceChoice::Cuda(index) => Self::probed(Arc::new(cuda::CudaBackend::new(index)?)),
+            DeviceChoice::Cuda(index) => {
+                Self::probed(Arc::new(cuda::CudaBackend::new(index, fault)?))
+            }
         }
     }
 

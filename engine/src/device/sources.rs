@@ -1,6 +1,7 @@
 //! The kernels' sources, for the compilers that come with a runtime: NVRTC and hiprtc.
 //!
 //! Invariant: these are the files the kernels' hash is of, as they were when the engine was built.
+//! A text with a planted fault is asked for by the fault's number, and is in no file of the folder.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +10,23 @@ include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 /// The file a GPU's build begins with.
 const UNIT: &str = "gpu.cpp";
 
-/// The text of one file of engine/kernels, by its name there.
-pub(super) fn text(name: &str) -> Option<&'static str> {
-    FILES.iter().find(|(candidate, _)| *candidate == name).map(|(_, text)| *text)
+/// The text of one file of engine/kernels, by its name there; with a fault, as faults.toml edits
+/// it.
+pub(super) fn text(name: &str, fault: Option<u32>) -> Option<&'static str> {
+    let planted = PLANTED.iter().filter(|_| fault.is_some());
+    planted.chain(FILES).find(|(candidate, _)| *candidate == name).map(|(_, text)| *text)
+}
+
+/// What a text begins with: the fault that its edits ask for.
+fn beginning(fault: Option<u32>) -> String {
+    fault.map_or_else(String::new, |number| format!("#define lockstep_fault() {number}u\n"))
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 /// All kernels as one text without an include, so that no compiler has to find a file.
-pub(super) fn unit() -> String {
-    let mut unit = String::new();
-    append(UNIT, &mut BTreeSet::new(), &mut unit);
+pub(super) fn unit(fault: Option<u32>) -> String {
+    let mut unit = beginning(fault);
+    append(UNIT, fault, &mut BTreeSet::new(), &mut unit);
     unit
 }
 
@@ -93,6 +101,12 @@ impl Unit {
         self.format.is_some_and(|format| FORMATS[format].0 == suffix)
     }
 
+    /// Whether it is one of many of a file.
+    #[cfg(test)]
+    pub(super) fn has_formats(self) -> bool {
+        self.format.is_some()
+    }
+
     /// The defines that choose the format.
     pub(super) fn defines(self) -> Vec<String> {
         self.format.map_or_else(Vec::new, |format| {
@@ -102,19 +116,20 @@ impl Unit {
     }
 
     /// The file and everything it includes, each once.
-    pub(super) fn text(self) -> String {
-        let mut text = String::new();
-        append(self.file, &mut BTreeSet::new(), &mut text);
+    pub(super) fn text(self, fault: Option<u32>) -> String {
+        let mut text = beginning(fault);
+        append(self.file, fault, &mut BTreeSet::new(), &mut text);
         text
     }
 }
 
 /// Puts a file where it is included, once; errors still name it and the line in it.
-fn append(name: &str, seen: &mut BTreeSet<String>, unit: &mut String) {
+fn append(name: &str, fault: Option<u32>, seen: &mut BTreeSet<String>, unit: &mut String) {
     if !seen.insert(name.to_owned()) {
         return;
     }
-    let source = text(name).unwrap_or_else(|| panic!("{name} is included and not in the build"));
+    let source = text(name, fault);
+    let source = source.unwrap_or_else(|| panic!("{name} is included and not in the build"));
     let line_directive = |unit: &mut String, line: usize| {
         unit.push_str(&format!("#line {line} \"{name}\"\n"));
     };
@@ -123,7 +138,7 @@ fn append(name: &str, seen: &mut BTreeSet<String>, unit: &mut String) {
         let included =
             line.trim().strip_prefix("#include \"").and_then(|rest| rest.split_once('"'));
         if let Some((included, _)) = included {
-            append(&beside(name, included), seen, unit);
+            append(&beside(name, included), fault, seen, unit);
             line_directive(unit, index + 2);
         } else if line.trim() == "#pragma once" {
             unit.push('\n');
@@ -155,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_unit_has_every_kernel_and_needs_no_file() {
-        let unit = unit();
+        let unit = unit(None);
         for (name, text) in FILES.iter().filter(|(name, _)| name.ends_with(".hip")) {
             assert!(unit.contains(&format!("#line 1 \"{name}\"\n")), "{name} is not in gpu.cpp");
             let kernels = text.lines().filter(|line| line.starts_with("KERNEL("));
@@ -165,7 +180,20 @@ mod tests {
         }
         assert!(!unit.lines().any(|line| line.trim().starts_with("#include \"")), "an include");
         assert_eq!(unit.matches("#line 1 \"platform.h\"").count(), 1);
-        assert_eq!(text("no_such_file.h"), None);
+        assert_eq!(text("no_such_file.h", None), None);
+    }
+
+    #[test]
+    fn a_fault_is_a_constant_of_an_edited_text_and_of_no_other() {
+        let of = |fault| Unit::of_kernel("norm_quantise").unwrap().text(fault);
+        assert!(!of(None).contains("lockstep_fault"));
+        let planted = of(Some(26));
+        assert!(planted.starts_with("#define lockstep_fault() 26u\n"), "{planted:.60}");
+        assert!(planted.contains("lockstep_fault() == 26 ? 1e-6f : a.epsilon"));
+        assert_eq!(unit(Some(6)).matches("lockstep_fault() == 6").count(), 3);
+        for (name, _) in PLANTED {
+            assert_ne!(text(name, None), text(name, Some(0)), "{name}");
+        }
     }
 
     #[test]
@@ -195,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_text_includes_each_file_once() {
-        let text = Unit::of_kernel("product_q4_k_i24").unwrap().text();
+        let text = Unit::of_kernel("product_q4_k_i24").unwrap().text(None);
         assert_eq!(text.matches("struct ProductArguments").count(), 1);
         assert_eq!(text.matches("INLINE float exp32").count(), 1);
         assert!(!text.contains("#pragma once"));

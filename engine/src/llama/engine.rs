@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::fault::Fault;
 use crate::gguf::File;
 use crate::kernels::Kernels;
-use crate::options::{HostBuild, KvType, Options};
+use crate::options::{KvType, Options};
 use crate::taps::{Observer, Readout, TapLevel};
 use std::sync::Arc;
 
@@ -70,14 +70,15 @@ impl Engine {
             }
             assert!(value < largest, "{what} {value} is far beyond any memory");
         }
-        let planted = options.fault.and_then(Fault::kernel_number).map(HostBuild::Faulty);
-        let host_build = planted.or(options.host_build);
-        let device = Device::open(options.device, host_build, options.threads.max(1))?;
+        let (planted, threads) =
+            (options.fault.and_then(Fault::kernel_number), options.threads.max(1));
+        let device = Device::open_planted(options.device, options.host_build, threads, planted)?;
         let device = if options.unchecked { device.unchecked() } else { device };
         device.limit_waits(options.time_limit);
         device.set_careful(options.launch_by_launch);
         let kernels = Kernels::load(&device, options.activations, options.kv)?;
-        if let Some(fault) = options.fault.filter(|fault| !fault.is_everywhere())
+        let table = shapes.checked("token_embd.weight").kind;
+        if let Some(fault) = options.fault.filter(|fault| !fault.is_on_waves(table))
             && kernels.has_tuned()
         {
             let device = device.describe().device;

@@ -301,8 +301,7 @@ impl Engine {
             }
             _ => {
                 self.put(alone, "stream", self.workspace.stream(pass, self.config.layers))?;
-                let mut silent = crate::taps::Silent;
-                self.tuned_readout(pass, &mut super::watch::Watch::rows(&mut silent))?;
+                self.tuned_readout_alone(pass)?;
             }
         }
         Ok(())

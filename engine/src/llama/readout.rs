@@ -20,8 +20,11 @@ impl Engine {
     ) -> Result<Readout, Error> {
         let space = &self.workspace.readout;
         match (read, self.kernels.has_tuned()) {
-            (true, _) => {}
-            (false, true) => self.tuned_readout(pass, &mut Watch::rows(observer))?,
+            (true, _) => self.spoil_logits()?,
+            (false, true) => {
+                self.tuned_readout(pass, &mut Watch::rows(observer))?;
+                self.spoil_logits()?;
+            }
             (false, false) => self.plain_readout(pass)?,
         }
         let (hidden, hidden_place) = copy(space.hidden.values.all())?;
@@ -44,9 +47,13 @@ impl Engine {
     fn plain_readout(&self, pass: Pass) -> Result<(), Error> {
         let wrong = self.fault == Some(Fault::ReadoutOfRowZero);
         self.plain_final_norm(pass, if wrong { 0 } else { pass.rows - 1 })?;
-        // A graph that replays the offset of the first decode leaves the later logits elsewhere.
-        let stale = self.fault == Some(Fault::StaleLogits) && self.calls > 1;
-        if stale { Ok(()) } else { self.plain_logits() }
+        if self.logits_are_stale() { Ok(()) } else { self.plain_logits() }
+    }
+
+    /// The fault of a graph that replays the offset of the first decode: later logits are left
+    /// elsewhere.
+    pub(super) fn logits_are_stale(&self) -> bool {
+        self.fault == Some(Fault::StaleLogits) && self.calls > 1
     }
 
     /// `final_norm` of one row of the stream behind the last layer.
@@ -68,6 +75,12 @@ impl Engine {
         let matrix = self.weights.output_matrix();
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         self.products(pass, &space.hidden, &[matrix], &[&space.logits])?;
+        self.spoil_logits()
+    }
+
+    /// The fault of logits that are no numbers.
+    pub(super) fn spoil_logits(&self) -> Result<(), Error> {
+        let space = &self.workspace.readout;
         let spoiled = match self.fault {
             Some(Fault::NanLogit) => 1,
             Some(Fault::NanLogits) => space.logits.all::<f32>().count(),

@@ -8,6 +8,7 @@ use super::weights::{LayerWeights, Matrix};
 use super::workspace::{Activation, FixedBuffers};
 use crate::device::{Buffer, DeviceError, Graph, View};
 use crate::error::Error;
+use crate::fault::Fault;
 use crate::kernels::{
     Attention, AttentionCombine, Branch, Chunks, NormQuantise, Product, ProductWave, Quantise,
     RopeKvWrite, Rotated, SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks, split_values,
@@ -97,6 +98,7 @@ impl Engine {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let (space, config) = (self.workspace.layer(pass, index), &self.config);
         let (keys, values) = self.cache.layer(index);
+        let wrong = self.fault == Some(Fault::CacheHeadsOfQueries);
         let input = RopeKvWrite {
             q: space.q.all(),
             k: space.k.all(),
@@ -104,7 +106,7 @@ impl Engine {
             cosine: self.cosine.all(),
             sine: self.sine.all(),
             heads: size(config.heads),
-            kv_heads: size(config.kv_heads),
+            kv_heads: size(if wrong { config.heads } else { config.kv_heads }),
             head_size: size(config.head_size),
             rotated: size(config.rope_dimensions),
             rows: pass.rows,
@@ -127,6 +129,9 @@ impl Engine {
         let input = self.attention_of::<E>(pass, index);
         let Attention { heads, head_size, rows, position, .. } = input;
         let out = space.attn_out.values.all();
+        if self.fault == Some(Fault::LaunchSkipped) {
+            return self.quantise_for(pass, &space.attn_out, matrices, 0);
+        }
         if rows > WAVE_ROWS {
             if self.kernels.serves_attention_tiles(head_size) {
                 self.kernels.attention_tiles(input, out)?;
@@ -181,13 +186,33 @@ impl Engine {
         pass: Pass,
         watch: &mut Watch<'e, '_>,
     ) -> Result<(), Error> {
+        self.tuned_readout_or_stale(pass, self.logits_are_stale(), watch)
+    }
+
+    /// The same outside of a pass, where nothing is replayed.
+    pub(super) fn tuned_readout_alone(&self, pass: Pass) -> Result<(), Error> {
+        let mut silent = crate::taps::Silent;
+        self.tuned_readout_or_stale(pass, false, &mut Watch::rows(&mut silent))?;
+        self.spoil_logits()
+    }
+
+    /// The same; stale logits are left unwritten.
+    fn tuned_readout_or_stale<'e>(
+        &'e self,
+        pass: Pass,
+        stale: bool,
+        watch: &mut Watch<'e, '_>,
+    ) -> Result<(), Error> {
         let space = &self.workspace.readout;
-        let x = self.row(pass, pass.rows - 1)?;
+        let wrong = self.fault == Some(Fault::ReadoutOfRowZero);
+        let x = self.row(pass, if wrong { 0 } else { pass.rows - 1 })?;
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         let matrices = [(self.weights.output_matrix(), &space.logits)];
         let norm = (&self.weights.output_norm, &space.hidden);
         self.norm_view_into(pass, (x, None), norm, &matrices)?;
-        self.products_into(pass, &space.hidden, &matrices)?;
+        if !stale {
+            self.products_into(pass, &space.hidden, &matrices)?;
+        }
         watch.see_readout(self, "final_norm", &space.hidden.values)?;
         watch.see_readout(self, "logits", &space.logits)?;
         Ok(watch.flush(self)?)

@@ -41,9 +41,14 @@ impl Drop for Program {
     }
 }
 
-/// Compiles a unit for compute capability `major.minor`; on failure the compiler's own words.
-pub(super) fn compile(unit: Unit, (major, minor): (i32, i32)) -> Result<Vec<u8>, String> {
-    let text = CString::new(unit.text()).map_err(|error| error.to_string())?;
+/// Compiles a unit, with a planted fault if one is chosen, for compute capability `major.minor`; on
+/// failure the compiler's own words.
+pub(super) fn compile(
+    unit: Unit,
+    fault: Option<u32>,
+    (major, minor): (i32, i32),
+) -> Result<Vec<u8>, String> {
+    let text = CString::new(unit.text(fault)).map_err(|error| error.to_string())?;
     let name = CString::new(unit.file).map_err(|error| error.to_string())?;
     let program =
         Program(result::create_program(&text, Some(&name)).map_err(|error| error.to_string())?);

@@ -69,7 +69,8 @@ fn words(error: result::DriverError) -> String {
 }
 
 impl CudaBackend {
-    pub(super) fn new(index: usize) -> Result<Self, DeviceError> {
+    /// Opens GPU number `index`; a fault is the number of one that its kernels have.
+    pub(super) fn new(index: usize, fault: Option<u32>) -> Result<Self, DeviceError> {
         // SAFETY: it only tries to open libraries by their names.
         if !unsafe { sys::is_culib_present() } {
             let reason = "libcuda.so is not on this machine".to_owned();
@@ -97,10 +98,15 @@ impl CudaBackend {
         }
         let ordinal = i32::try_from(index).expect("it is below a count in i32");
         let device = result::device::get(ordinal).map_err(refused)?;
-        Self::on(index, device, driver).map_err(refused)
+        Self::on(index, device, driver, fault).map_err(refused)
     }
 
-    fn on(index: usize, device: sys::CUdevice, driver: i32) -> Result<Self, result::DriverError> {
+    fn on(
+        index: usize,
+        device: sys::CUdevice,
+        driver: i32,
+        fault: Option<u32>,
+    ) -> Result<Self, result::DriverError> {
         use sys::CUdevice_attribute_enum as Attribute;
         // SAFETY: the device came from the driver.
         let attribute = |which| unsafe { result::device::get_attribute(device, which) };
@@ -122,7 +128,7 @@ impl CudaBackend {
             name: format!("{}, sm_{major}{minor}", result::device::get_name(device)?),
             driver,
             multiprocessors: u32::try_from(multiprocessors).unwrap_or(1),
-            modules: Modules::new((major, minor)),
+            modules: Modules::new((major, minor), fault),
             staging: Mutex::new(Staging(staging)),
             limit: Limit::default(),
         })
@@ -176,11 +182,13 @@ impl Drop for CudaBackend {
 
 impl Backend for CudaBackend {
     fn describe(&self) -> Description {
+        let fault = self.modules.fault;
+        let planted = fault.map_or_else(String::new, |number| format!(", fault {number}"));
         Description {
             device: format!("cuda:{}", self.index),
             name: self.name.clone(),
             build: format!(
-                "kernels {}, {}, driver {}.{}",
+                "kernels {}, {}{planted}, driver {}.{}",
                 env!("LOCKSTEP_KERNELS_HASH"),
                 compile::version(),
                 self.driver / 1000,

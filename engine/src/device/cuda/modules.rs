@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Modules {
     architecture: (i32, i32),
+    /// The number of a planted fault.
+    pub(super) fault: Option<u32>,
     state: Mutex<State>,
 }
 
@@ -31,8 +33,8 @@ struct Entry {
 }
 
 impl Modules {
-    pub(super) fn new(architecture: (i32, i32)) -> Self {
-        Self { architecture, state: Mutex::default() }
+    pub(super) fn new(architecture: (i32, i32), fault: Option<u32>) -> Self {
+        Self { architecture, fault, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,7 +72,7 @@ impl Modules {
         let module = match state.modules.get(&unit) {
             Some(module) => *module,
             None => {
-                let code = compile::compile(unit, self.architecture)?;
+                let code = compile::compile(unit, self.fault, self.architecture)?;
                 // SAFETY: the code is a whole image from the compiler, and a context is current.
                 let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
                 let module = module.map_err(words)?;

@@ -52,10 +52,12 @@ fn architectures(major: i32, minor: i32) -> &'static [&'static str] {
     }
 }
 
-/// Loads the code for a GPU of this compute capability.
+/// Loads the code for a GPU of this compute capability. No object has a fault: one that is planted
+/// is compiled.
 pub(super) fn load(
     api: &Api,
     objects: &[CodeObject],
+    fault: Option<u32>,
     major: i32,
     minor: i32,
 ) -> Result<Loaded, NoCode> {
@@ -68,7 +70,7 @@ pub(super) fn load(
     }
     let mut reasons = Vec::new();
     for object in objects.iter().filter(|object| candidates.contains(&object.architecture)) {
-        if object.bytes.is_empty() {
+        if object.bytes.is_empty() || fault.is_some() {
             continue;
         }
         object.verify()?;
@@ -80,8 +82,9 @@ pub(super) fn load(
         }
     }
     for architecture in candidates {
-        let compiled = rtc::compile(architecture).and_then(|bytes| {
-            let build = format!("{architecture} by hiprtc");
+        let compiled = rtc::compile(architecture, fault).and_then(|bytes| {
+            let planted = fault.map_or_else(String::new, |number| format!(", fault {number}"));
+            let build = format!("{architecture} by hiprtc{planted}");
             module(api, architecture, &bytes, build)
         });
         match compiled {

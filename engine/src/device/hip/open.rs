@@ -20,13 +20,17 @@ const WAVE_LANES: i32 = 64;
 const NO_DEVICE: [u32; 2] = [100, 101];
 
 impl HipBackend {
-    /// Opens GPU number `index`.
-    pub(in crate::device) fn new(index: usize) -> Result<Self, DeviceError> {
-        Self::with_objects(index, objects::embedded())
+    /// Opens GPU number `index`; a fault is the number of one that its kernels have.
+    pub(in crate::device) fn new(index: usize, fault: Option<u32>) -> Result<Self, DeviceError> {
+        Self::with_objects(index, objects::embedded(), fault)
     }
 
     /// The same with other code objects.
-    pub(super) fn with_objects(index: usize, objects: &[CodeObject]) -> Result<Self, DeviceError> {
+    pub(super) fn with_objects(
+        index: usize,
+        objects: &[CodeObject],
+        fault: Option<u32>,
+    ) -> Result<Self, DeviceError> {
         let device = format!("hip:{index}");
         let missing = |reason: String, remedy: String| {
             let device = device.clone();
@@ -68,7 +72,7 @@ impl HipBackend {
             return Err(missing(reason, remedy));
         }
         let mut backend = Self::start(api, number, device.clone()).map_err(refused)?;
-        let loaded = objects::load(api, objects, about.major, about.minor)
+        let loaded = objects::load(api, objects, fault, about.major, about.minor)
             .map_err(|none| missing(format!("{}: {}", about.name, none.reason), none.remedy))?;
         backend.description.name = format!("{} {}", about.name, loaded.architecture);
         backend.description.build = format!(

@@ -48,10 +48,10 @@ struct Compiler {
     _library: Library,
 }
 
-/// Compiles the kernels for an architecture.
-pub(super) fn compile(architecture: &str) -> Result<Vec<u8>, String> {
+/// Compiles the kernels for an architecture, with a planted fault if one is chosen.
+pub(super) fn compile(architecture: &str, fault: Option<u32>) -> Result<Vec<u8>, String> {
     let compiler = Compiler::find()?;
-    let source = CString::new(sources::unit()).map_err(|error| error.to_string())?;
+    let source = CString::new(sources::unit(fault)).map_err(|error| error.to_string())?;
     let mut options = vec![format!("--offload-arch={architecture}")];
     options.extend(OPTIONS.map(str::to_owned));
     compiler.compile(&source, &options)

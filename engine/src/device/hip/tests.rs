@@ -147,7 +147,7 @@ fn each_failure_has_its_own_words() {
 }
 
 fn with_objects() {
-    let words = |objects: &[CodeObject]| match HipBackend::with_objects(0, objects) {
+    let words = |objects: &[CodeObject]| match HipBackend::with_objects(0, objects, None) {
         Ok(backend) => backend.describe().build,
         Err(error) => error.to_string(),
     };
@@ -231,7 +231,7 @@ fn work() -> Result<(), DeviceError> {
     tell(device.synchronise().unwrap_err());
     let residual = device.kernel::<[u64; 7]>("residual")?;
     tell(device.launch(&residual, Grid { x: 1 << 24, y: 1 }, &[], &[0_u64; 7]).unwrap_err());
-    let backend = HipBackend::new(0)?;
+    let backend = HipBackend::new(0, None)?;
     // SAFETY: the imaginary runtime finds no allocation there, and touches nothing.
     tell(unsafe { backend.fill(4096, 0, 8) }.unwrap_err());
     device.synchronise()

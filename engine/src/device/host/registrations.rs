@@ -6,13 +6,21 @@ use std::ffi::CStr;
 unsafe extern "C" {
     pub(super) fn lockstep_host_faulty() -> *const Registration;
     fn lockstep_faulty_choose(number: u32);
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn lockstep_host_faulty_waves() -> *const Registration;
+    #[cfg(target_arch = "x86_64")]
+    fn lockstep_faulty_waves_choose(number: u32);
 }
 
-/// Tells the build `faulty` which fault the launches of this thread have from here on.
+/// Tells a faulty build which fault the launches of this thread have from here on.
 pub(super) fn choose_fault(build: HostBuild) {
-    if let HostBuild::Faulty(number) = build {
+    match build {
         // SAFETY: the function sets a number of this thread, and nothing else.
-        unsafe { lockstep_faulty_choose(number) };
+        HostBuild::Faulty(number) => unsafe { lockstep_faulty_choose(number) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        HostBuild::FaultyWaves(number) => unsafe { lockstep_faulty_waves_choose(number) },
+        _ => {}
     }
 }
 
