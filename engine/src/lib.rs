@@ -25,4 +25,4 @@ pub use llama::{
 #[doc(hidden)]
 pub use options::Unfit;
 pub use options::{Activations, DeviceChoice, DeviceChoiceError, HostBuild, KvType, Options};
-pub use taps::{Observer, Place, Readout, Silent, Tap, TapLevel};
+pub use taps::{DigestedTap, Observer, Place, Readout, Silent, Tap, TapLevel};

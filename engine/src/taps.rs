@@ -2,6 +2,8 @@
 //!
 //! Invariant: what an observer asks for changes nothing in what runs; it only adds readbacks.
 
+use crate::kernels::RowDigest;
+
 /// How much an observer wants to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TapLevel {
@@ -31,12 +33,37 @@ pub struct Tap<'a> {
     pub values: &'a [f32],
 }
 
+/// One tensor of the forward pass as the device's digests, whose rows have not been read.
+#[derive(Clone, Copy, Debug)]
+pub struct DigestedTap<'a> {
+    /// The name in CONTRACT.md section 12.
+    pub name: &'static str,
+    /// The layer, for taps inside one.
+    pub layer: Option<usize>,
+    /// Position of the first row.
+    pub first_position: usize,
+    /// One a row.
+    pub digests: &'a [RowDigest],
+}
+
 /// Receives taps in the order of CONTRACT.md section 12.
 pub trait Observer {
     /// How much this observer wants; asked once per pass.
     fn level(&self) -> TapLevel;
     /// One tensor; the slice lives only during the call.
     fn tap(&mut self, tap: Tap<'_>);
+    /// Whether a device that takes digests shows those first, and rows only where they are wanted.
+    /// Others show rows all the same.
+    fn digests_first(&self) -> bool {
+        false
+    }
+    /// Some tensors by their digests, before any of them is written again.
+    fn digests(&mut self, _taps: &[DigestedTap<'_>]) {}
+    /// Which of the tensors just shown is to be read, by its place among them; asked again after
+    /// each, until there is none.
+    fn wanted(&mut self) -> Option<usize> {
+        None
+    }
 }
 
 /// Wants nothing but the readout.

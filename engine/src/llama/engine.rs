@@ -157,7 +157,12 @@ impl Engine {
             self.single(pass, None)?;
             return Ok(true);
         }
-        self.tuned_pass(pass, &mut Watch::rows(observer))?;
+        if observer.digests_first() && pass.level > TapLevel::Readout {
+            self.poison_digests(pass)?;
+            self.tuned_pass(pass, &mut Watch::digests_first(observer))?;
+        } else {
+            self.tuned_pass(pass, &mut Watch::rows(observer))?;
+        }
         Ok(false)
     }
 

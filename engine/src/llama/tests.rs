@@ -5,7 +5,7 @@ mod loading;
 use super::*;
 use crate::gguf::File;
 use crate::options::{Activations, DeviceChoice, HostBuild, KvType, Options};
-use crate::taps::{Observer, Tap, TapLevel};
+use crate::taps::{DigestedTap, Observer, Tap, TapLevel};
 use std::path::Path;
 
 fn tiny() -> File {
@@ -97,6 +97,76 @@ fn digests_are_those_of_the_rows_and_a_graph_is_never_stale() {
             actual.extend((0..6).map(|token| tuned.step(&[token * 11], level).unwrap()));
             assert_eq!(actual, expected, "{build:?} {level:?}");
         }
+    }
+}
+
+/// Looks at digests, and wants the rows of one tap.
+struct Picks {
+    wanted: (&'static str, Option<usize>),
+    asked: Option<usize>,
+    digests: Vec<(&'static str, Option<usize>, usize, Vec<u64>)>,
+    rows: Seen,
+}
+
+impl Observer for Picks {
+    fn level(&self) -> TapLevel {
+        TapLevel::Op
+    }
+
+    fn tap(&mut self, tap: Tap<'_>) {
+        self.rows.tap(tap);
+    }
+
+    fn digests_first(&self) -> bool {
+        true
+    }
+
+    fn digests(&mut self, taps: &[DigestedTap<'_>]) {
+        self.asked = taps.iter().position(|tap| (tap.name, tap.layer) == self.wanted);
+        self.digests.extend(taps.iter().map(|tap| {
+            let hashes = tap.digests.iter().map(|digest| digest.hash).collect();
+            (tap.name, tap.layer, tap.first_position, hashes)
+        }));
+    }
+
+    fn wanted(&mut self) -> Option<usize> {
+        self.asked.take()
+    }
+}
+
+#[test]
+fn digests_come_first_and_then_the_rows_that_are_wanted_and_no_others() {
+    let file = tiny();
+    // More rows than have buffers of every layer's own.
+    let options = Options { context_tokens: 64, ubatch: 5, ..Options::default() };
+    for build in waves() {
+        let mut all = engine(&file, build, options.clone());
+        let mut expected = Seen::default();
+        let before = all.device().copied_bytes();
+        all.forward(&PROMPT, &mut expected).unwrap();
+        let copied_all = all.device().copied_bytes() - before;
+        let mut some = engine(&file, build, options.clone());
+        let wanted = ("k", Some(1));
+        let rows = Seen::default();
+        let mut actual = Picks { wanted, asked: None, digests: Vec::new(), rows };
+        let before = some.device().copied_bytes();
+        some.forward(&PROMPT, &mut actual).unwrap();
+        let copied = some.device().copied_bytes() - before;
+        assert!(copied * 4 < copied_all, "{copied} bytes where all rows took {copied_all}");
+        let readout = |name| matches!(name, "final_norm" | "logits");
+        let picked = |name, layer| (name, layer) == wanted || readout(name);
+        let rows: Vec<_> = expected.0.iter().filter(|tap| picked(tap.0, tap.1)).collect();
+        assert_eq!(actual.rows.0.iter().collect::<Vec<_>>(), rows, "{build:?}");
+        let due = expected.0.iter().filter(|tap| !readout(tap.0)).map(|tap| {
+            let (name, layer, first, bits) = tap;
+            let rows = PROMPT.len().min(first + 5) - first;
+            let row = |bits: &[u32]| {
+                let values: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+                crate::hash_row(&values)
+            };
+            (*name, *layer, *first, bits.chunks(bits.len() / rows).map(row).collect())
+        });
+        assert_eq!(actual.digests, due.collect::<Vec<_>>(), "{build:?}");
     }
 }
 

@@ -1,12 +1,14 @@
-//! What becomes of a tap: its rows are read at once, or digests of them are taken on the device.
+//! What becomes of a tap: its rows are read at once, or digests of them are taken on the device, or
+//! digests first and then the rows that somebody wants.
 //!
 //! Invariant: the same kernels run in the same order either way; digests add launches behind them.
 
 use super::engine::Engine;
 use super::layer::Pass;
 use crate::device::{Buffer, DeviceError};
-use crate::kernels::{HASH_TENSORS, HashTensor};
-use crate::taps::{Observer, TapLevel};
+use crate::kernels::{HASH_TENSORS, HashTensor, RowDigest};
+use crate::taps::{DigestedTap, Observer, TapLevel};
+use bytemuck::Zeroable;
 
 /// The watch of one pass.
 pub(super) struct Watch<'e, 'o> {
@@ -17,6 +19,15 @@ pub(super) struct Watch<'e, 'o> {
 enum Mode<'e, 'o> {
     Rows(&'o mut dyn Observer),
     Digests(Digests<'e>),
+    First(Digests<'e>, Vec<Shown<'e>>, &'o mut dyn Observer),
+}
+
+/// A tap whose digests the observer has not seen; its buffer is not written before it has.
+struct Shown<'e> {
+    pass: Pass,
+    level: TapLevel,
+    planned: PlannedTap,
+    buffer: &'e Buffer,
 }
 
 /// Where the digests of a tap's rows are.
@@ -47,10 +58,16 @@ impl<'e, 'o> Watch<'e, 'o> {
         Self { level, mode: Mode::Digests(Digests::default()) }
     }
 
+    /// Digests for an observer, and the rows that it then wants.
+    pub(super) fn digests_first(observer: &'o mut dyn Observer) -> Self {
+        let level = observer.level();
+        Self { level, mode: Mode::First(Digests::default(), Vec::new(), observer) }
+    }
+
     /// What was planned; nothing where rows are read.
     pub(super) fn into_planned(self) -> Vec<PlannedTap> {
         match self.mode {
-            Mode::Rows(_) => Vec::new(),
+            Mode::Rows(_) | Mode::First(..) => Vec::new(),
             Mode::Digests(digests) => digests.planned,
         }
     }
@@ -70,7 +87,14 @@ impl<'e, 'o> Watch<'e, 'o> {
             Mode::Rows(observer) => engine.tap(pass, level, name, layer, buffer, *observer),
             Mode::Digests(digests) => {
                 let width = engine.tap_width(name);
-                digests.plan(engine, (name, layer), buffer, (pass.rows, width))
+                digests.plan((name, layer), buffer, (pass.rows, width));
+                if digests.is_full() { self.flush(engine) } else { Ok(()) }
+            }
+            Mode::First(digests, shown, _) => {
+                let width = engine.tap_width(name);
+                let planned = digests.plan((name, layer), buffer, (pass.rows, width));
+                shown.push(Shown { pass, level, planned, buffer });
+                if digests.is_full() { self.flush(engine) } else { Ok(()) }
             }
         }
     }
@@ -84,7 +108,8 @@ impl<'e, 'o> Watch<'e, 'o> {
     ) -> Result<(), DeviceError> {
         let Mode::Digests(digests) = &mut self.mode else { return Ok(()) };
         let width = usize::try_from(buffer.all::<f32>().count()).expect("a row fits in memory");
-        digests.plan(engine, (name, None), buffer, (1, width))
+        digests.plan((name, None), buffer, (1, width));
+        if digests.is_full() { self.flush(engine) } else { Ok(()) }
     }
 
     /// Takes the digests that wait, before their buffers are written again.
@@ -92,24 +117,65 @@ impl<'e, 'o> Watch<'e, 'o> {
         match &mut self.mode {
             Mode::Rows(_) => Ok(()),
             Mode::Digests(digests) => digests.flush(engine),
+            Mode::First(digests, shown, observer) => {
+                digests.flush(engine)?;
+                let taken = std::mem::take(shown);
+                show(engine, &taken, *observer)
+            }
         }
     }
+}
+
+/// Shows the digests of some taps, and reads those of them that are wanted.
+fn show(
+    engine: &Engine,
+    shown: &[Shown<'_>],
+    observer: &mut dyn Observer,
+) -> Result<(), DeviceError> {
+    let (Some(first), Some(last)) = (shown.first(), shown.last()) else { return Ok(()) };
+    let begin = first.planned.record;
+    let count = (last.planned.record + last.planned.rows - begin) as usize;
+    let mut records = vec![RowDigest::zeroed(); count];
+    engine.workspace.digests.read(u64::from(begin), &mut records)?;
+    let taps: Vec<DigestedTap<'_>> = shown
+        .iter()
+        .map(|Shown { pass, planned, .. }| {
+            let from = (planned.record - begin) as usize;
+            let digests = &records[from..from + planned.rows as usize];
+            let taken = digests.iter().all(|digest| digest.written == 1);
+            assert!(taken, "the digests of {} were taken", planned.name);
+            let (name, layer) = (planned.name, planned.layer);
+            DigestedTap { name, layer, first_position: pass.first_position as usize, digests }
+        })
+        .collect();
+    observer.digests(&taps);
+    while let Some(Shown { pass, level, planned, buffer }) =
+        observer.wanted().and_then(|index| shown.get(index))
+    {
+        engine.tap(*pass, *level, planned.name, planned.layer, buffer, observer)?;
+    }
+    Ok(())
 }
 
 impl<'e> Digests<'e> {
     fn plan(
         &mut self,
-        engine: &Engine,
         (name, layer): (&'static str, Option<usize>),
         buffer: &'e Buffer,
         (rows, width): (u32, usize),
-    ) -> Result<(), DeviceError> {
+    ) -> PlannedTap {
         let record = self.records;
         self.records += rows;
-        self.planned.push(PlannedTap { name, layer, record, rows });
+        let planned = PlannedTap { name, layer, record, rows };
+        self.planned.push(planned.clone());
         let width = u32::try_from(width).expect("sizes were compared with 2^24");
         self.pending.push(HashTensor { values: buffer.all(), width, rows, record });
-        if self.pending.len() == HASH_TENSORS { self.flush(engine) } else { Ok(()) }
+        planned
+    }
+
+    /// Whether one launch takes no more.
+    fn is_full(&self) -> bool {
+        self.pending.len() == HASH_TENSORS
     }
 
     fn flush(&mut self, engine: &Engine) -> Result<(), DeviceError> {

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a panic inside a side ends as an error here; nothing waits for it forever.
 
+mod hashed;
+mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -12,14 +14,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hashed::Hashed;
+use relay::Relay;
+
 use crate::compare::Key;
 use crate::compare::sequence::Record;
 use crate::compare::triangle::Rows;
 use crate::number::Hash;
 use crate::sides::question::{Answer, Question};
 use crate::sides::{
-    Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Unwatched, Values,
-    Verified, Watcher,
+    Copies, Hang, Readout, Row, Side, SideError, SideIdentity, TapLevel, Unwatched, Verified,
 };
 
 /// How many taps wait between a side and the comparison: enough to keep both busy, few enough
@@ -75,13 +79,15 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Side>, SideError> + Send>;
 
 enum Request {
     Reset,
-    Forward { tokens: Vec<u32>, level: TapLevel },
+    Forward { tokens: Vec<u32>, level: TapLevel, hashes_first: bool },
     Replay { tokens: Vec<u32>, piece_tokens: usize },
     Ask(Question),
 }
 
 enum Message {
     Taps(Vec<Record>),
+    /// Taps without their rows, each a list of records; the side waits to hear which is wanted.
+    Hashes(Vec<Vec<Record>>),
     Done(Box<Result<Reading, SideError>>),
     Answered(Box<Result<Answer, SideError>>),
 }
@@ -96,6 +102,7 @@ pub struct Lane {
     done: Option<Result<Reading, SideError>>,
     hang: Option<Hang>,
     thread: Option<JoinHandle<()>>,
+    hashed: Hashed,
 }
 
 /// How often a side that says nothing is asked whether its device hangs.
@@ -116,6 +123,7 @@ impl Loading {
         let (requests, inbox) = channel();
         let (outbox, messages) = sync_channel(TAPS_IN_FLIGHT);
         let (announce, loaded) = channel();
+        let (answers, mut wanted) = channel();
         let work = move || {
             let side = match guard(name, load).and_then(|side| side) {
                 Ok(side) => side,
@@ -123,7 +131,7 @@ impl Loading {
             };
             let about = (side.identity(), side.verified());
             if announce.send(Ok((about, side.hang()))).is_ok() {
-                serve(name, side, &inbox, &outbox);
+                serve(name, side, &inbox, (&outbox, &mut wanted));
             }
         };
         let thread = std::thread::Builder::new()
@@ -144,6 +152,7 @@ impl Loading {
             done: None,
             hang: None,
             thread: Some(thread),
+            hashed: Hashed::new(answers),
         };
         Self { lane, loaded }
     }
@@ -174,7 +183,15 @@ impl Lane {
 
     /// Begins to run tokens after those already there.
     pub fn forward(&mut self, tokens: &[u32], level: TapLevel) {
-        self.request(Request::Forward { tokens: tokens.to_vec(), level });
+        let hashes_first = false;
+        self.request(Request::Forward { tokens: tokens.to_vec(), level, hashes_first });
+    }
+
+    /// The same; where the side can, records come with hashes only, and [`Lane::rows_of`] has the
+    /// rows of the tap that came last.
+    pub fn forward_hashed(&mut self, tokens: &[u32], level: TapLevel) {
+        let hashes_first = true;
+        self.request(Request::Forward { tokens: tokens.to_vec(), level, hashes_first });
     }
 
     /// Forgets the sequence before the next call.
@@ -191,8 +208,13 @@ impl Lane {
     /// The next tap of the running call, row by row; `None` when the call has ended.
     pub fn next_record(&mut self) -> Option<Record> {
         while self.buffer.is_empty() && self.done.is_none() {
+            self.hashed.nothing_more();
             match self.messages.recv_timeout(HANG_INTERVAL) {
                 Ok(Message::Taps(records)) => self.buffer.extend(records),
+                Ok(Message::Hashes(taps)) => {
+                    self.hashed.shown(&taps);
+                    self.buffer.extend(taps.into_iter().flatten());
+                }
                 Ok(Message::Done(reading)) => self.done = Some(*reading),
                 // Of a question whose asker did not wait.
                 Ok(Message::Answered(_)) => {}
@@ -201,6 +223,21 @@ impl Lane {
             }
         }
         self.buffer.pop_front()
+    }
+
+    /// The rows of a tap whose hashes have come and whose neighbours have not been let go yet.
+    pub fn rows_of(&mut self, key: &Key) -> Option<Vec<Record>> {
+        self.hashed.ask_for(key)?;
+        while self.done.is_none() {
+            match self.messages.recv_timeout(HANG_INTERVAL) {
+                Ok(Message::Taps(records)) => return Some(records),
+                Ok(Message::Done(reading)) => self.done = Some(*reading),
+                Ok(Message::Hashes(_) | Message::Answered(_)) => {}
+                Err(RecvTimeoutError::Disconnected) => self.done = Some(Err(gone(self.name))),
+                Err(RecvTimeoutError::Timeout) => self.give_up_if_it_hangs(),
+            }
+        }
+        None
     }
 
     /// The end of the running call. Taps nobody asked for are let go.
@@ -240,6 +277,7 @@ impl Drop for Lane {
     fn drop(&mut self) {
         // The thread ends when its inbox is closed and nobody stands in its outbox.
         self.requests = None;
+        self.hashed.close();
         if self.thread.is_none() {
             return;
         }
@@ -256,7 +294,7 @@ fn serve(
     name: &'static str,
     mut side: Box<dyn Side>,
     inbox: &Receiver<Request>,
-    outbox: &SyncSender<Message>,
+    (outbox, wanted): (&SyncSender<Message>, &mut Receiver<Option<usize>>),
 ) {
     let mut sequence = Vec::new();
     while let Ok(request) = inbox.recv() {
@@ -276,10 +314,10 @@ fn serve(
                     sequence.clear();
                     return Ok(None);
                 }
-                Request::Forward { tokens, level } => {
+                Request::Forward { tokens, level, hashes_first } => {
                     sequence.extend_from_slice(&tokens);
-                    let hasher = side.hasher();
-                    let mut relay = Relay { level, sequence: &sequence, hasher, outbox };
+                    let (sequence, hasher) = (&sequence, side.hasher());
+                    let mut relay = Relay { level, hashes_first, sequence, hasher, outbox, wanted };
                     side.forward(&tokens, &mut relay)?
                 }
                 Request::Replay { tokens, piece_tokens } => {
@@ -329,7 +367,7 @@ fn reading(side: &dyn Side, sequence: &[u32], readout: Readout, duration_seconds
 }
 
 /// The token at a position; a position outside the sequence pairs with nothing.
-fn token_at(sequence: &[u32], position: usize) -> u32 {
+pub(super) fn token_at(sequence: &[u32], position: usize) -> u32 {
     sequence.get(position).copied().unwrap_or(u32::MAX)
 }
 
@@ -345,48 +383,5 @@ fn words(payload: &(dyn Any + Send)) -> &str {
         (Some(text), _) => text,
         (_, Some(text)) => text,
         _ => "without words",
-    }
-}
-
-/// Copies taps out of the side, with its own hash of every row.
-struct Relay<'a> {
-    level: TapLevel,
-    sequence: &'a [u32],
-    hasher: fn(&[f32]) -> u64,
-    outbox: &'a SyncSender<Message>,
-}
-
-impl Watcher for Relay<'_> {
-    fn level(&self) -> TapLevel {
-        self.level
-    }
-
-    fn tap(&mut self, tap: Tap<'_>) {
-        if self.level == TapLevel::Readout {
-            return;
-        }
-        let record = |row: usize| {
-            let span = row * tap.width..(row + 1) * tap.width;
-            let position = tap.first_position + row;
-            let key = Key {
-                token_id: token_at(self.sequence, position),
-                position,
-                layer: tap.layer,
-                tap: tap.name.into(),
-            };
-            match tap.values {
-                Values::F32(values) => {
-                    let values = &values[span];
-                    let hash = Some(Hash((self.hasher)(values)));
-                    Record { key, row: Row::F32(values.to_vec()), hash }
-                }
-                Values::F64(values) => {
-                    Record { key, row: Row::F64(values[span].to_vec()), hash: None }
-                }
-            }
-        };
-        let records = (0..tap.rows).map(record).collect();
-        // Nobody listens any more when the run has been given up.
-        let _ = self.outbox.send(Message::Taps(records));
     }
 }

@@ -1,5 +1,6 @@
 //! The run: the same token ids to every side, step by step, and a comparison after each.
 
+mod filled;
 pub mod lane;
 mod plan;
 mod prefill_decode;

@@ -1,6 +1,7 @@
 //! One step: every side runs the same tokens at the same time, then what they gave is compared.
 
 use super::Runner;
+use super::filled::Filled;
 use super::lane::{Lane, Reading};
 use super::plan::{Drive, References};
 use crate::compare::sequence::{Compared, Comparison, Tally};
@@ -130,7 +131,11 @@ impl Runner<'_, '_> {
         let triangle = matches!(self.lanes.references, References::Triangle { .. });
         // Where nothing is paired, a search keeps what the engine says.
         let watched = if self.search.is_some() && triangle { TapLevel::Op } else { level };
-        engine.forward(tokens, watched);
+        // A search wants the rows of one tap, and knows which when it has seen the hashes.
+        match self.search.is_some() && !triangle {
+            true => engine.forward_hashed(tokens, watched),
+            false => engine.forward(tokens, watched),
+        }
         match &mut self.lanes.references {
             References::Exact(reference) => {
                 reference.forward(tokens, level);
@@ -201,8 +206,16 @@ fn pump(
     taps: &mut Comparison,
     mut search: Option<&mut Search>,
 ) {
+    let mut filled = Filled::default();
     loop {
         let (expected, actual) = (reference.next_record(), engine.next_record());
+        let (expected, actual) = match (expected, actual) {
+            (Some(expected), Some(actual)) => match filled.fill(&expected, actual, engine) {
+                Some(actual) => (Some(expected), Some(actual)),
+                None => continue,
+            },
+            ended => ended,
+        };
         // After a tap without a partner the rest pairs by accident only.
         if taps.aligned() {
             taps.pair(expected.as_ref(), actual.as_ref());

@@ -6,8 +6,8 @@ use engine::{Engine, ErrorKind, Observer, Options};
 
 use super::question::{Answer, Question};
 use super::{
-    Copies, Hang, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values,
-    Verified, Watcher, chain,
+    Copies, Hang, HashedTap, Place, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel,
+    Values, Verified, Watcher, chain,
 };
 
 /// The word for this side in errors and files.
@@ -196,5 +196,23 @@ impl Observer for Adapter<'_> {
             width: tap.width,
             values: Values::F32(tap.values),
         });
+    }
+
+    fn digests_first(&self) -> bool {
+        self.watcher.hashes_first()
+    }
+
+    fn digests(&mut self, taps: &[engine::DigestedTap<'_>]) {
+        let hashed = |tap: &engine::DigestedTap<'_>| HashedTap {
+            name: tap.name,
+            layer: tap.layer,
+            first_position: tap.first_position,
+            hashes: tap.digests.iter().map(|digest| digest.hash).collect(),
+        };
+        self.watcher.hashes(taps.iter().map(hashed).collect());
+    }
+
+    fn wanted(&mut self) -> Option<usize> {
+        self.watcher.wanted()
     }
 }

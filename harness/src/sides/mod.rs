@@ -103,6 +103,29 @@ pub trait Watcher: Send {
     fn level(&self) -> TapLevel;
     /// One tap; the values live only during the call.
     fn tap(&mut self, tap: Tap<'_>);
+    /// Whether a side that can shows hashes first, and rows only of the taps that are then wanted.
+    fn hashes_first(&self) -> bool {
+        false
+    }
+    /// Some taps by the hashes of their rows, in their order.
+    fn hashes(&mut self, _taps: Vec<HashedTap>) {}
+    /// Which of the taps just shown is to be given with its rows; asked again after each.
+    fn wanted(&mut self) -> Option<usize> {
+        None
+    }
+}
+
+/// A tap whose rows are still where they were computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashedTap {
+    /// The name in CONTRACT.md, section 12.
+    pub name: &'static str,
+    /// The layer, for the taps inside one.
+    pub layer: Option<usize>,
+    /// The position of the first row.
+    pub first_position: usize,
+    /// The side's hash of each row.
+    pub hashes: Vec<u64>,
 }
 
 /// Wants nothing but the readout.
