@@ -4,6 +4,12 @@
 
 mod support;
 
+use engine::HostBuild;
+use engine::device::Device;
+use harness::faults::cases::{CASES, Fixture};
+use harness::faults::subject::{Place, Subject};
+use harness::faults::table::table;
+use harness::faults::{Trial, due, trial};
 use serde_json::Value;
 use support::{lockstep, settings, transcript};
 
@@ -30,6 +36,52 @@ fn a_line_for_programs_has_every_figure() {
     assert!(lines[0]["weak"]["cosine"].as_f64().unwrap() < 1.0);
     assert_eq!(lines[1]["judgement"], "refused");
     assert_eq!(lines[1]["weak"], Value::Null);
+}
+
+#[test]
+fn on_a_given_model_a_fault_that_cannot_show_counts_as_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let only = ["faults", "--model", "tiny", "--only", "F01,F09,F34", "--threads", "1"];
+    let output = lockstep(&[&only[..], &["--out", out.to_str().unwrap()]].concat());
+    let said = transcript(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("2 of 2 caught, 2 placed, 2 explained"), "{said}");
+    let reason = "F01 does not apply to tiny: a row of the token table is one block of Q4_K";
+    assert!(said.contains(reason), "{said}");
+    let written = std::fs::read_to_string(out.join("faults.json")).unwrap();
+    let lines: Vec<Value> =
+        written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&Value> = lines.iter().map(|line| &line["id"]).collect();
+    assert_eq!(ids, ["F01", "F09", "F34"]);
+    assert_eq!(lines[0]["skipped"], "a row of the token table is one block of Q4_K");
+    assert_eq!(lines[1]["place"], "layer 0 attn_out, step 1");
+}
+
+/// The faults of a GPU, on the host's build of a GPU's code.
+#[test]
+fn what_is_planted_into_tuned_kernels_is_found_as_well() {
+    let build = HostBuild::Waves32;
+    if !Device::usable_host_builds().contains(&build) {
+        eprintln!("SKIPPED faults on waves: this CPU does not run that build");
+        return;
+    }
+    // What weaker checks say was seen above, and a GPU's code is slow on the host.
+    let place = Place { host_build: Some(build), weighs: false, ..Place::host(1) };
+    let mut trials = Vec::new();
+    for fixture in [Fixture::Tiny, Fixture::Floats] {
+        let mut subject = Subject::fixture(fixture).unwrap();
+        for case in CASES.iter().filter(|case| case.fixture == fixture) {
+            trials.push(match due::on(case, &subject.facts, true) {
+                Ok(case) => trial(&case, &mut subject, &place).unwrap(),
+                Err(reason) => Trial::skipped(case, &subject.name, reason),
+            });
+        }
+    }
+    let mut settings = settings();
+    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
+    settings.bind(|| insta::assert_snapshot!("faults_waves", table(&trials)));
+    assert!(trials.iter().all(Trial::right), "a fault was not caught, placed or explained");
 }
 
 #[test]

@@ -10,14 +10,16 @@ use harness::model::{Model, Prompt};
 use harness::sides::TapLevel;
 use libtest_mimic::{Arguments, Trial};
 use support::matrix::Case;
-use support::{all_agree, lockstep};
+use support::{all_agree, lockstep, settings, transcript};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
 type Test = (&'static str, fn(&Model));
 
 fn main() {
-    let tests: [Test; 4] = [
+    let tests: [Test; 6] = [
+        ("smollm2_has_its_faults_found", smollm2_has_its_faults_found),
+        ("smollm2_in_k_types_has_its_faults_found", smollm2_in_k_types_has_its_faults_found),
         ("smollm2_in_some_splits", smollm2_in_some_splits),
         ("smollm2_in_every_tap", smollm2_in_every_tap),
         ("smollm2_writes_what_the_readme_says", smollm2_writes_what_the_readme_says),
@@ -58,6 +60,28 @@ fn smollm2_writes_what_the_readme_says(_: &Model) {
     let readme = include_str!("../../README.md");
     assert!(readme.contains(prompt), "README.md has another prompt");
     assert!(readme.contains(&format!("`{text}`")), "README.md does not say {text}");
+}
+
+/// The fault matrix as a snapshot, without its times.
+fn faults_are_found(snapshot: &str, arguments: &[&str]) {
+    let output = lockstep(&[&["faults"], arguments].concat());
+    let mut settings = settings();
+    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
+    settings.bind(|| insta::assert_snapshot!(snapshot, transcript(&output)));
+    assert_eq!(output.status.code(), Some(0), "a fault was not caught, placed or explained");
+}
+
+fn smollm2_has_its_faults_found(_: &Model) {
+    faults_are_found("faults_smollm2", &["--model", MODEL]);
+}
+
+/// Faults of types that the file itself does not have.
+fn smollm2_in_k_types_has_its_faults_found(model: &Model) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("smollm2-q4_k_m.gguf");
+    fixtures::convert(&model.path, Mix::Q4KM, &mut File::create(&path).unwrap()).unwrap();
+    let only = ["--model", path.to_str().unwrap(), "--only", "F04,F05"];
+    faults_are_found("faults_smollm2_q4_k_m", &only);
 }
 
 /// Prompts and how the model goes on, in 16 tokens of the largest logit.

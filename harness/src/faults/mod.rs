@@ -4,17 +4,17 @@
 //! not "caught somehow" but misplaced.
 
 pub mod cases;
+pub mod due;
+pub mod subject;
 pub mod table;
 pub mod weak;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::compare::{Reason, Verdict};
 use crate::event::{Display, Event, Outcome};
@@ -22,12 +22,10 @@ use crate::find::examine::Means;
 use crate::find::search::Search;
 use crate::find::{self, Finding, report};
 use crate::identity::{ModelIdentity, OptionsIdentity, RunIdentity};
-use crate::run::lane::Loading;
 use crate::run::{Drive, Lanes, Plan, References, run_searching};
-use crate::sides::engine::EngineSide;
-use crate::sides::reference::ReferenceSide;
 use crate::sides::{SideError, TapLevel};
-use cases::{Case, Due, Fixture};
+use cases::{Case, Due};
+use subject::{Place, Subject};
 use weak::{Weak, weigh};
 
 /// Steps of a run: the prompt and what shows a stale graph.
@@ -41,7 +39,9 @@ pub struct Trial {
     /// What it is.
     pub what: &'static str,
     /// On which file.
-    pub fixture: &'static str,
+    pub fixture: String,
+    /// Why it was not planted: it cannot show there, and counts as nothing.
+    pub skipped: Option<String>,
     /// Whether anything was seen.
     pub caught: bool,
     /// Where.
@@ -56,14 +56,16 @@ pub struct Trial {
     pub cause_right: bool,
     /// From the first token to the cause.
     pub seconds: f64,
-    /// What weaker checks would have passed; nothing where the engine refused to run.
+    /// What weaker checks would have passed; nothing where the engine refused to run, or where they
+    /// were not asked for.
     pub weak: Option<Weak>,
 }
 
 impl Trial {
     /// Whether everything was as it had to be.
     pub fn right(&self) -> bool {
-        self.place_right && self.cause_right && self.caught == (self.id != "none")
+        let found = self.place_right && self.cause_right && self.caught == (self.id != "none");
+        self.skipped.is_some() || found
     }
 }
 
@@ -74,54 +76,67 @@ pub enum FaultsError {
     #[error("cannot write a fixture into the folder for temporary files: {0}")]
     Fixture(#[from] io::Error),
     /// The engine's reader refuses the fixture.
-    #[error("a fixture of ours is refused: {0}")]
+    #[error("the model is refused: {0}")]
     File(#[from] engine::gguf::Error),
+    /// The engine computes no such model.
+    #[error(transparent)]
+    Model(#[from] engine::Error),
     /// A side did not load.
     #[error(transparent)]
     Side(#[from] SideError),
     /// The reference refuses the fixture.
-    #[error("a fixture of ours is refused: {0}")]
+    #[error("the model is refused: {0}")]
     Reference(#[from] reference::Error),
 }
 
-/// A fixture in a file.
-pub struct Model {
-    file: Arc<engine::gguf::File>,
-    path: NamedTempFile,
-    vocabulary: usize,
+/// What came of one run, and what is needed to go on with it.
+struct Searched {
+    outcome: Outcome,
+    search: Search,
+    lanes: Lanes,
 }
 
-impl Model {
-    /// Writes it.
-    pub fn new(fixture: Fixture) -> Result<Self, FaultsError> {
-        let mut path = NamedTempFile::with_suffix(".gguf")?;
-        path.write_all(&fixture.bytes())?;
-        path.flush()?;
-        let file = Arc::new(engine::gguf::File::open(path.path())?);
-        let table = file.tensor("token_embd.weight")?;
-        let vocabulary = table.dimensions.get(1).copied().unwrap_or(1) as usize;
-        Ok(Self { file, path, vocabulary })
+/// Plants one fault on a model and searches for it.
+pub fn trial(case: &Case, subject: &mut Subject, place: &Place) -> Result<Trial, FaultsError> {
+    let prompt_ids = subject.prompt(case.prompt_tokens);
+    let (engine, reference) = subject.sides(case, place)?;
+    let lanes = Lanes { engine, references: References::Exact(reference) };
+    let mut trial = Trial::of(case, &subject.name);
+    let begin = Instant::now();
+    let mut searched = search(case, lanes, &prompt_ids)?;
+    match &searched.outcome.verdict {
+        Verdict::Agrees => trial.clean(case),
+        Verdict::Diverges(divergence) => {
+            let options = subject.reference_options(case, place.threads);
+            let mut operations = reference::Operations::open(&subject.path, &options)?;
+            let mut means = Means {
+                engine: &mut searched.lanes.engine,
+                operations: &mut operations,
+                file: &subject.file,
+                activations: options.activations,
+                kv: options.kv,
+            };
+            let answer = find::explain(divergence, &searched.search, &mut means);
+            trial.found(case, &answer.finding);
+        }
+        Verdict::Inconclusive(Reason::SideFailed { message }) => trial.refused(case, message),
+        Verdict::Inconclusive(reason) => trial.place = reason.to_string(),
     }
+    trial.seconds = begin.elapsed().as_secs_f64();
+    let Lanes { mut engine, references } = searched.lanes;
+    let References::Exact(mut reference) = references else { return Ok(trial) };
+    if place.weighs && !failed(&searched.outcome) {
+        let theirs = subject.text(case, &mut reference, &prompt_ids)?;
+        trial.weak = Some(weigh(&mut engine, theirs, &prompt_ids)?);
+    }
+    subject.give_back(case, reference);
+    Ok(trial)
 }
 
-/// Token ids spread over the vocabulary, always the same.
-fn prompt(vocabulary: usize, tokens: usize) -> Vec<u32> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    (0..tokens)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            ((state >> 33) % vocabulary as u64) as u32
-        })
-        .collect()
-}
-
-/// Plants one fault and searches.
-pub fn trial(case: &Case, model: &Model, threads: usize) -> Result<Trial, FaultsError> {
-    let prompt_ids = prompt(model.vocabulary, case.prompt_tokens);
-    let (engine_options, reference_options) = options(case, threads);
-    let mut lanes = lanes(model, &engine_options, &reference_options)?;
+/// The run of a case with every tap watched.
+fn search(case: &Case, mut lanes: Lanes, prompt_ids: &[u32]) -> Result<Searched, FaultsError> {
     let plan = Plan {
-        prompt_ids: prompt_ids.clone(),
+        prompt_ids: prompt_ids.to_vec(),
         max_tokens: STEPS,
         drive: Drive::Reference,
         level: TapLevel::Op,
@@ -133,50 +148,11 @@ pub fn trial(case: &Case, model: &Model, threads: usize) -> Result<Trial, Faults
         decode: &|_| None,
     };
     let identity = identity(&lanes);
-    let begin = Instant::now();
     let mut search = Search::default();
     let never = AtomicBool::new(false);
     let searching = Some(&mut search);
     let outcome = run_searching(&plan, &mut lanes, identity, &never, &mut Unseen, searching)?;
-    let mut trial = Trial {
-        id: case.fault.map_or("none", engine::Fault::id),
-        what: case.what,
-        fixture: case.fixture.name(),
-        caught: false,
-        place: String::new(),
-        place_right: false,
-        judgement: String::new(),
-        cause: String::new(),
-        cause_right: false,
-        seconds: 0.0,
-        weak: None,
-    };
-    match &outcome.verdict {
-        Verdict::Agrees => trial.clean(case),
-        Verdict::Diverges(divergence) => {
-            let path = model.path.path();
-            let mut operations = reference::Operations::open(path, &reference_options)?;
-            let mut means = Means {
-                engine: &mut lanes.engine,
-                operations: &mut operations,
-                file: &model.file,
-                activations: reference_options.activations,
-                kv: reference_options.kv,
-            };
-            let answer = find::explain(divergence, &search, &mut means);
-            trial.found(case, &answer.finding);
-        }
-        Verdict::Inconclusive(Reason::SideFailed { message }) => trial.refused(case, message),
-        Verdict::Inconclusive(reason) => trial.place = reason.to_string(),
-    }
-    trial.seconds = begin.elapsed().as_secs_f64();
-    drop(lanes);
-    if !failed(&outcome) {
-        let mut engine = EngineSide::load(&model.file, &engine_options)?;
-        let mut reference = ReferenceSide::load(model.path.path(), &reference_options)?;
-        trial.weak = Some(weigh(&mut engine, &mut reference, &prompt_ids)?);
-    }
-    Ok(trial)
+    Ok(Searched { outcome, search, lanes })
 }
 
 fn failed(outcome: &Outcome) -> bool {
@@ -184,6 +160,29 @@ fn failed(outcome: &Outcome) -> bool {
 }
 
 impl Trial {
+    /// Nothing yet.
+    fn of(case: &Case, on: &str) -> Self {
+        Self {
+            id: case.fault.map_or("none", engine::Fault::id),
+            what: case.what,
+            fixture: on.to_owned(),
+            skipped: None,
+            caught: false,
+            place: String::new(),
+            place_right: false,
+            judgement: String::new(),
+            cause: String::new(),
+            cause_right: false,
+            seconds: 0.0,
+            weak: None,
+        }
+    }
+
+    /// A fault that cannot show, and why.
+    pub fn skipped(case: &Case, on: &str, reason: String) -> Self {
+        Self { skipped: Some(reason), ..Self::of(case, on) }
+    }
+
     fn clean(&mut self, case: &Case) {
         self.place = "nothing differs".to_owned();
         self.place_right = case.due.is_none();
@@ -231,46 +230,6 @@ impl Trial {
         self.cause = cause.unwrap_or_default().to_owned();
         self.cause_right = case.labels.contains(&self.cause.as_str());
     }
-}
-
-fn options(case: &Case, threads: usize) -> (engine::Options, reference::Options) {
-    let context_tokens = case.prompt_tokens + 32;
-    let engine = engine::Options {
-        device: engine::DeviceChoice::Host,
-        kv: if case.half { engine::KvType::F16 } else { engine::KvType::F32 },
-        context_tokens,
-        ubatch: case.ubatch,
-        threads,
-        fault: case.fault,
-        ..engine::Options::default()
-    };
-    let reference = reference::Options {
-        kv: if case.half { reference::KvType::F16 } else { reference::KvType::F32 },
-        context_tokens,
-        ubatch: case.ubatch,
-        threads,
-        ..reference::Options::default()
-    };
-    (engine, reference)
-}
-
-fn lanes(
-    model: &Model,
-    engine: &engine::Options,
-    reference: &reference::Options,
-) -> Result<Lanes, SideError> {
-    let (file, options) = (Arc::clone(&model.file), engine.clone());
-    let engine = Loading::start(
-        "engine",
-        Box::new(move || Ok(Box::new(EngineSide::load(&file, &options)?))),
-    );
-    let (path, options) = (model.path.path().to_path_buf(), reference.clone());
-    let exact = Loading::start(
-        "exact",
-        Box::new(move || Ok(Box::new(ReferenceSide::load(&path, &options)?))),
-    );
-    let engine = engine.wait()?;
-    Ok(Lanes { engine, references: References::Exact(exact.wait()?) })
 }
 
 /// The runner refuses two equal sides by their identities; the rest is not looked at here.

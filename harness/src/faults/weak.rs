@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::landscape::Landscape;
 use crate::number::Number;
-use crate::sides::{Row, Side, SideError, Unwatched};
+use crate::run::lane::Lane;
+use crate::sides::{Row, SideError, TapLevel};
 
 /// Tokens after the prompt that the weaker checks look at.
 const DECODES: usize = 12;
@@ -38,22 +39,39 @@ pub struct Weak {
     pub largest: Number,
 }
 
-/// Runs both sides, each on its own text and both on the reference's.
-pub fn weigh(
-    engine: &mut dyn Side,
-    reference: &mut dyn Side,
-    prompt: &[u32],
-) -> Result<Weak, SideError> {
-    let theirs = greedy(reference, prompt)?;
-    let text_passes = greedy(engine, prompt)? == theirs;
-    engine.reset();
+/// How the reference goes on, token by token, with the logits of every step.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// What it chooses.
+    ids: Vec<u32>,
+    logits: Vec<Row>,
+}
+
+/// Lets the reference write.
+pub fn text(reference: &mut Lane, prompt: &[u32]) -> Result<Text, SideError> {
     reference.reset();
+    let mut text = Text { ids: Vec::new(), logits: Vec::new() };
+    while text.ids.len() < DECODES {
+        let logits = match text.ids.last() {
+            None => forward(reference, prompt)?,
+            Some(last) => forward(reference, &[*last])?,
+        };
+        text.ids.push(top(&logits));
+        text.logits.push(logits);
+    }
+    reference.reset();
+    Ok(text)
+}
+
+/// Runs the engine on the reference's text. Its own is the same exactly where every step has the
+/// same top token.
+pub fn weigh(engine: &mut Lane, theirs: &Text, prompt: &[u32]) -> Result<Weak, SideError> {
+    engine.reset();
     let (mut cosine, mut nmse, mut largest, mut top1_passes) = (f64::INFINITY, 0.0, 0.0, true);
     let mut tokens = prompt.to_vec();
-    for next in &theirs {
-        let one = reference.forward(&tokens, &mut Unwatched)?.logits;
-        let two = engine.forward(&tokens, &mut Unwatched)?.logits;
-        top1_passes &= top(&one) == top(&two);
+    for (next, one) in theirs.ids.iter().zip(&theirs.logits) {
+        let two = forward(engine, &tokens)?;
+        top1_passes &= *next == top(&two);
         let step = Figures::of(&one.to_f64(), &two.to_f64());
         cosine = -worse(-cosine, -step.cosine);
         nmse = worse(nmse, step.nmse);
@@ -61,9 +79,8 @@ pub fn weigh(
         tokens = vec![*next];
     }
     engine.reset();
-    reference.reset();
     Ok(Weak {
-        text_passes,
+        text_passes: top1_passes,
         top1_passes,
         cosine_passes: cosine > COSINE,
         nmse_loose_passes: nmse < NMSE_LOOSE,
@@ -75,6 +92,11 @@ pub fn weigh(
     })
 }
 
+fn forward(side: &mut Lane, tokens: &[u32]) -> Result<Row, SideError> {
+    side.forward(tokens, TapLevel::Readout);
+    Ok(side.finish()?.readout.logits)
+}
+
 /// The larger of two, and NaN once there is one.
 fn worse(so_far: f64, next: f64) -> f64 {
     if so_far.is_nan() || next <= so_far { so_far } else { next }
@@ -84,16 +106,6 @@ fn worse(so_far: f64, next: f64) -> f64 {
 /// for the largest with a comparison.
 fn top(logits: &Row) -> u32 {
     Landscape::of(logits).top1().map_or(0, |logit| logit.id)
-}
-
-fn greedy(side: &mut dyn Side, prompt: &[u32]) -> Result<Vec<u32>, SideError> {
-    side.reset();
-    let mut chosen = vec![top(&side.forward(prompt, &mut Unwatched)?.logits)];
-    while chosen.len() < DECODES {
-        let last = chosen[chosen.len() - 1];
-        chosen.push(top(&side.forward(&[last], &mut Unwatched)?.logits));
-    }
-    Ok(chosen)
 }
 
 struct Figures {
