@@ -38,3 +38,75 @@ impl Filled {
         self.read.iter().find(|record| record.key == *key).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::rows::same;
+    use crate::run::lane::Loading;
+    use crate::sides::imaginary::Imaginary;
+    use crate::sides::{Row, Side, TapLevel};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn lane(side: Imaginary) -> Lane {
+        let name = side.name;
+        Loading::start(name, Box::new(move || Ok(Box::new(side) as Box<dyn Side>))).wait().unwrap()
+    }
+
+    /// Every record of a call that came with its row, and how many taps the side was asked for.
+    fn filled(wrong_layer: Option<usize>) -> (Vec<(Record, Record)>, usize) {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let side =
+            Imaginary { reads: Some(Arc::clone(&reads)), wrong_layer, ..Imaginary::new("engine") };
+        let (mut engine, mut reference) = (lane(side), lane(Imaginary::new("reference")));
+        let tokens = [3, 1, 4];
+        engine.forward_hashed(&tokens, TapLevel::Op);
+        reference.forward(&tokens, TapLevel::Op);
+        let (mut filled, mut pairs) = (Filled::default(), Vec::new());
+        while let Some(expected) = reference.next_record() {
+            let actual = engine.next_record().unwrap();
+            if let Some(actual) = filled.fill(&expected, actual, &mut engine) {
+                pairs.push((expected, actual));
+            }
+        }
+        assert!(engine.next_record().is_none());
+        engine.finish().unwrap();
+        (pairs, reads.load(Ordering::SeqCst))
+    }
+
+    fn equal((one, two): &(Record, Record)) -> bool {
+        assert_eq!(one.key, two.key);
+        let (Row::F32(one), Row::F32(two)) = (&one.row, &two.row) else { panic!("rows in f64") };
+        assert_eq!(one.len(), two.len());
+        one.iter().zip(two).all(|(one, two)| same(*one, *two))
+    }
+
+    #[test]
+    fn of_equal_hashes_no_row_is_read() {
+        let (pairs, reads) = filled(None);
+        assert_eq!((pairs.len(), reads), (6, 0));
+        assert!(pairs.iter().all(equal));
+    }
+
+    #[test]
+    fn of_the_tap_that_differs_all_rows_are_read_once() {
+        for (wrong, first) in [(1, 3), (0, 0)] {
+            let (pairs, reads) = filled(Some(wrong));
+            assert_eq!((pairs.len(), reads), (6, 1), "layer {wrong}");
+            let differs = |index: usize| (first..first + 3).contains(&index);
+            for (index, pair) in pairs.iter().enumerate() {
+                assert_eq!(equal(pair), !differs(index), "layer {wrong}, record {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_that_waits_to_be_asked_is_not_waited_for() {
+        let reads = Some(Arc::default());
+        let mut engine = lane(Imaginary { reads, ..Imaginary::new("engine") });
+        engine.forward_hashed(&[1; 50], TapLevel::Op);
+        assert!(engine.next_record().is_some());
+        drop(engine);
+    }
+}

@@ -1,10 +1,11 @@
 //! A side without a model, for unit tests: values made of token and position, in microseconds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{
-    Copies, Hang, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values, Watcher,
+    Copies, Hang, HashedTap, Readout, Row, Side, SideError, SideIdentity, Tap, TapLevel, Values,
+    Watcher,
 };
 
 const HIDDEN: usize = 8;
@@ -25,6 +26,10 @@ pub(crate) struct Imaginary {
     pub(crate) ubatch: usize,
     /// Chunks after the first give other values: a prefill that forgets the cache.
     pub(crate) forgets_chunks: bool,
+    /// Shows hashes first where that is asked for, and counts the taps that are then read.
+    pub(crate) reads: Option<Arc<AtomicUsize>>,
+    /// The layer whose rows are others than they should be.
+    pub(crate) wrong_layer: Option<usize>,
     /// Rows in f64 with this added to each value.
     pub(crate) wide_offset: Option<f64>,
 }
@@ -39,6 +44,8 @@ impl Imaginary {
             hanging: Arc::default(),
             ubatch: 512,
             forgets_chunks: false,
+            reads: None,
+            wrong_layer: None,
             wide_offset: None,
         }
     }
@@ -54,6 +61,41 @@ impl Imaginary {
                 word as f32 / 8_388_608.0 - 1.0
             })
             .collect()
+    }
+
+    /// The taps of a chunk; by their hashes first where both sides of the window know how.
+    fn show(&self, first_position: usize, watcher: &mut dyn Watcher) {
+        let rows = self.tokens.len() - first_position;
+        let wrong = |layer| usize::from(self.wrong_layer == Some(layer)) * 1000;
+        let values = |layer: usize| -> Vec<f32> {
+            (first_position..self.tokens.len())
+                .flat_map(|position| self.row(layer + wrong(layer), position, HIDDEN))
+                .collect()
+        };
+        let tap = |layer: usize, watcher: &mut dyn Watcher| {
+            watcher.tap(Tap {
+                name: "ffn_residual",
+                layer: Some(layer),
+                first_position,
+                rows,
+                width: HIDDEN,
+                values: Values::F32(&values(layer)),
+            });
+        };
+        let Some(reads) = self.reads.as_ref().filter(|_| watcher.hashes_first()) else {
+            return (0..LAYERS).for_each(|layer| tap(layer, watcher));
+        };
+        let hashed = |layer| HashedTap {
+            name: "ffn_residual",
+            layer: Some(layer),
+            first_position,
+            hashes: values(layer).chunks(HIDDEN).map(self.hasher()).collect(),
+        };
+        watcher.hashes((0..LAYERS).map(hashed).collect());
+        while let Some(layer) = watcher.wanted() {
+            reads.fetch_add(1, Ordering::SeqCst);
+            tap(layer, watcher);
+        }
     }
 
     fn finish(&self, mut values: Vec<f32>, chunk: usize) -> Row {
@@ -90,19 +132,7 @@ impl Side for Imaginary {
                 }
             }
             if watcher.level() > TapLevel::Readout {
-                for layer in 0..LAYERS {
-                    let values: Vec<f32> = (first_position..self.tokens.len())
-                        .flat_map(|position| self.row(layer, position, HIDDEN))
-                        .collect();
-                    watcher.tap(Tap {
-                        name: "ffn_residual",
-                        layer: Some(layer),
-                        first_position,
-                        rows: chunk.len(),
-                        width: HIDDEN,
-                        values: Values::F32(&values),
-                    });
-                }
+                self.show(first_position, watcher);
             }
         }
         let position = self.tokens.len() - 1;
