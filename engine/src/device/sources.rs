@@ -115,6 +115,15 @@ impl Unit {
         })
     }
 
+    /// Whether a fault of this number is planted in it.
+    pub(super) fn has_fault(self, number: u32) -> bool {
+        let asked = format!("lockstep_fault() == {number}");
+        let text = self.text(Some(number));
+        // 1 is not 11.
+        let ends = |behind: &str| !behind.starts_with(|next: char| next.is_ascii_digit());
+        text.split(&asked).skip(1).any(ends)
+    }
+
     /// The file and everything it includes, each once.
     pub(super) fn text(self, fault: Option<u32>) -> String {
         let mut text = beginning(fault);
@@ -190,6 +199,8 @@ mod tests {
         let planted = of(Some(26));
         assert!(planted.starts_with("#define lockstep_fault() 26u\n"), "{planted:.60}");
         assert!(planted.contains("lockstep_fault() == 26 ? 1e-6f : a.epsilon"));
+        let norm = Unit::of_kernel("norm_quantise").unwrap();
+        assert!(norm.has_fault(26) && !norm.has_fault(2) && !norm.has_fault(6));
         assert_eq!(unit(Some(6)).matches("lockstep_fault() == 6").count(), 3);
         for (name, _) in PLANTED {
             assert_ne!(text(name, None), text(name, Some(0)), "{name}");

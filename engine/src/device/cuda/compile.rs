@@ -2,7 +2,9 @@
 
 use super::super::sources::Unit;
 use cudarc::nvrtc::{result, sys};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the contract asks of the compiler (CONTRACT.md section 1).
 pub(super) const FLAGS: [&str; 6] = [
@@ -39,6 +41,30 @@ impl Drop for Program {
         // SAFETY: the program came from `create_program` and this is its only owner.
         let _ = unsafe { result::destroy_program(self.0) };
     }
+}
+
+/// What a compilation is of.
+type Wanted = (Unit, Option<u32>, (i32, i32));
+
+/// What this process has compiled: a device that is opened again, with a fault that is in another
+/// unit, finds its code here.
+static COMPILED: Mutex<BTreeMap<Wanted, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
+
+/// As [`compile`], once in a process. A fault that the unit has no place for makes no other text.
+pub(super) fn code(
+    unit: Unit,
+    fault: Option<u32>,
+    architecture: (i32, i32),
+) -> Result<Arc<[u8]>, String> {
+    let fault = fault.filter(|number| unit.has_fault(*number));
+    let compiled = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = (unit, fault, architecture);
+    if let Some(code) = compiled().get(&wanted) {
+        return Ok(Arc::clone(code));
+    }
+    let code: Arc<[u8]> = compile(unit, fault, architecture)?.into();
+    compiled().insert(wanted, Arc::clone(&code));
+    Ok(code)
 }
 
 /// Compiles a unit, with a planted fault if one is chosen, for compute capability `major.minor`; on

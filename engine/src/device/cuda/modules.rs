@@ -72,7 +72,7 @@ impl Modules {
         let module = match state.modules.get(&unit) {
             Some(module) => *module,
             None => {
-                let code = compile::compile(unit, self.fault, self.architecture)?;
+                let code = compile::code(unit, self.fault, self.architecture)?;
                 // SAFETY: the code is a whole image from the compiler, and a context is current.
                 let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
                 let module = module.map_err(words)?;
