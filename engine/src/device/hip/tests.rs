@@ -147,10 +147,12 @@ fn each_failure_has_its_own_words() {
 }
 
 fn with_objects() {
-    let words = |objects: &[CodeObject]| match HipBackend::with_objects(0, objects, None) {
+    let planted = |objects: &[CodeObject], fault| match HipBackend::with_objects(0, objects, fault)
+    {
         Ok(backend) => backend.describe().build,
         Err(error) => error.to_string(),
     };
+    let words = |objects: &[CodeObject]| planted(objects, None);
     let sound = objects::embedded();
     let mut stale = sound[0].bytes.to_vec();
     *stale.last_mut().unwrap() ^= 1;
@@ -158,6 +160,8 @@ fn with_objects() {
     // Code of another GPU under this one's name, with its own hash: the runtime refuses it.
     tell(words(&[CodeObject { architecture: "gfx942", ..sound[1] }]));
     tell(words(&[]));
+    // No object has a fault.
+    tell(planted(sound, Some(6)));
 }
 
 #[test]
@@ -168,6 +172,7 @@ fn code_that_is_not_this_build_s_is_refused_and_hiprtc_serves_the_rest() {
     assert!(lines[0].ends_with("; rebuild the engine"), "{told}");
     assert!(lines[1].contains("gfx942 by hiprtc"), "{told}");
     assert!(lines[2].contains("gfx942 by hiprtc"), "{told}");
+    assert!(lines[3].contains("gfx942 by hiprtc, fault 6"), "{told}");
     let nothing = [("LOCKSTEP_LIBHIPRTC", "/nowhere/libhiprtc.so")];
     let Some(told) = play("objects", &nothing) else { return };
     let expected = "no code for it can be had: the embedded object: hipModuleLoadData gave \
