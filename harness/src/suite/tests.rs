@@ -22,7 +22,7 @@ fn cases_take_what_they_do_not_say_from_the_defaults() {
     assert_eq!(suite.budget_minutes, Some(1.5));
     let names: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["drawn-5", "drawn-9", "given", "said"]);
-    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9 }));
+    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9, dated: false }));
     let given = &suite.cases[2];
     assert_eq!((given.drawn, given.options.tokens.clone()), (None, Some(vec![1, 2])));
     assert_eq!((given.options.kv, given.options.tap), (KvChoice::F32, TapLevel::Op));
@@ -35,12 +35,12 @@ fn cases_take_what_they_do_not_say_from_the_defaults() {
 
 #[test]
 fn drawn_tokens_are_those_of_the_seed() {
-    let tokens = |length| Drawn { seed: 3, length }.tokens(500);
+    let tokens = |length| Drawn { seed: 3, length, dated: false }.tokens(500);
     assert_eq!(tokens(9)[..5], tokens(5));
     assert!(tokens(999).iter().all(|id| *id < 500));
-    assert_ne!(tokens(9), Drawn { seed: 4, length: 9 }.tokens(500));
+    assert_ne!(tokens(9), Drawn { seed: 4, length: 9, dated: false }.tokens(500));
     // The first output of splitmix64 from state 0, a published test vector.
-    let first = Drawn { seed: 0, length: 1 }.tokens(1 << 31);
+    let first = Drawn { seed: 0, length: 1, dated: false }.tokens(1 << 31);
     assert_eq!(u64::from(first[0]), 0xe220_a839_7b1d_cdaf % (1 << 31));
 }
 
