@@ -99,11 +99,21 @@ impl FilesDisplay {
 
 /// Writes a file that is whole or absent, over one of the same name.
 pub fn write_whole(folder: &Folder, name: &str, value: &impl Serialize) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(&folder.path)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.write_all(b"\n")?;
+    let text = serde_json::to_string_pretty(value)?;
+    write_text(&folder.path, name, &(text + "\n"))
+}
+
+/// Writes a text that is whole or absent, over one of the same name.
+pub fn write_text(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_bytes(folder, name, text.as_bytes())
+}
+
+/// Writes bytes that are whole or absent.
+pub fn write_bytes(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    let file = file.persist(folder.path.join(name)).map_err(|error| error.error)?;
+    let file = file.persist(folder.join(name)).map_err(|error| error.error)?;
     readable(&file)
 }
 
@@ -152,16 +162,33 @@ impl Display for FilesDisplay {
 }
 
 /// A file of JSON lines; each stands on the disk before the next is made.
-struct Lines {
+pub struct Lines {
     file: File,
 }
 
 impl Lines {
-    fn create(path: &Path) -> io::Result<Self> {
+    /// Begins a file.
+    pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::create(path)? })
     }
 
-    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+    /// Begins a file whose first lines are there all at once, in place of one of the same name.
+    pub fn begin_whole<L: Serialize>(
+        folder: &Path,
+        name: &str,
+        lines: impl IntoIterator<Item = L>,
+    ) -> io::Result<Self> {
+        let mut text = String::new();
+        for line in lines {
+            text += &serde_json::to_string(&line)?;
+            text.push('\n');
+        }
+        write_text(folder, name, &text)?;
+        Ok(Self { file: File::options().append(true).open(folder.join(name))? })
+    }
+
+    /// One line.
+    pub fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
         // One call a line: a killed run ends with a whole line.

@@ -127,7 +127,7 @@ impl Runner<'_, '_> {
         let watched = if self.search.is_some() && triangle { TapLevel::Op } else { level };
         engine.forward(tokens, watched);
         match &mut self.lanes.references {
-            References::Exact(reference) => {
+            References::Exact(reference) | References::Recorded(reference) => {
                 reference.forward(tokens, level);
                 if level > TapLevel::Readout {
                     pump(reference, engine, taps, self.search.as_deref_mut());
