@@ -219,7 +219,7 @@ impl Header {
             return Err(RecordingError::Format { path: path(), actual: self.format });
         }
         let (key, contract) = (&self.key, hex(&Sha256::digest(CONTRACT)));
-        let ids = |ids: &[u32]| format!("{} tokens {}", ids.len(), short(&format!("{ids:?}")));
+        let ids = |ids: &[u32]| ids.len().to_string();
         for (what, recorded, asked) in [
             ("the contract with sha256", &self.contract_sha256, &contract),
             ("the model with sha256", &key.model_sha256, &asked.model_sha256),
@@ -227,18 +227,23 @@ impl Header {
             ("cache", &key.kv, &asked.kv),
             ("at most so many steps:", &key.max_tokens.to_string(), &asked.max_tokens.to_string()),
             ("past_end", &key.past_end.to_string(), &asked.past_end.to_string()),
-            ("a prompt of", &ids(&key.prompt_ids), &ids(&asked.prompt_ids)),
+            ("a prompt of so many tokens:", &ids(&key.prompt_ids), &ids(&asked.prompt_ids)),
         ] {
             if recorded != asked {
                 let (recorded, asked) = (short(recorded), short(asked));
                 return Err(RecordingError::Other { path: path(), what, recorded, asked });
             }
         }
-        // Equal in the first letters is not equal.
-        if *key != *asked {
-            let (recorded, asked) = (ids(&key.prompt_ids), ids(&asked.prompt_ids));
-            let what = "another prompt,";
-            return Err(RecordingError::Other { path: path(), what, recorded, asked });
+        let (recorded, asked) = (&key.prompt_ids, &asked.prompt_ids);
+        if let Some(at) = recorded.iter().zip(asked).position(|(one, two)| one != two) {
+            let what = "a prompt with token";
+            let (recorded, asked) = (format!("{} at place {at}", recorded[at]), asked[at]);
+            return Err(RecordingError::Other {
+                path: path(),
+                what,
+                recorded,
+                asked: asked.to_string(),
+            });
         }
         Ok(())
     }
