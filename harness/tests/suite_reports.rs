@@ -98,6 +98,11 @@ fn a_single_run_is_four_tests() {
     assert_eq!(run.status.code(), Some(0));
     assert!(!transcript(&run).contains("\n::"), "nothing to annotate");
     shows("junit_run", folder.path(), &read(&out.join("junit.xml")));
+    let report = Report::deserialize_from_str(&read(&out.join("junit.xml"))).unwrap();
+    let (verdict, test) = (json(&out.join("verdict.json")), &report.test_suites[0].test_cases[0]);
+    for figure in ["steps_compared", "rows_compared", "elements_compared", "elements_differing"] {
+        assert_eq!(property(test, figure), Some(verdict[figure].to_string()), "{figure}");
+    }
     let fault = ["--plant", "F09", "--format", "json"];
     let find = on_github(folder.path(), &[&["find"], &options[..], &to, &fault].concat());
     assert_eq!(find.status.code(), Some(1));
