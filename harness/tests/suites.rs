@@ -302,3 +302,34 @@ fn an_interrupted_suite_is_no_success() {
     assert_eq!(verdicts, ["inconclusive", "not_run"]);
     assert!(!out.join("two").exists());
 }
+
+/// Nothing is written when a process is killed: all of it has to be there before.
+#[test]
+fn a_killed_suite_has_its_reports_and_is_resumed() {
+    let place = Place::new(
+        "[defaults]\ndevice = \"host\"\npast_end = true\n[[case]]\nname = \"one\"\nmax_tokens = 1\n\
+         [[case]]\nname = \"two\"\nmax_tokens = 2000\n",
+    );
+    let (suite, out) = (place.folder.path().join("suite.toml"), place.out());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let steps =
+        || fs::read_to_string(out.join("two/readout.jsonl")).map_or(0, |t| t.lines().count());
+    while steps() < 20 {
+        assert!(child.try_wait().unwrap().is_none(), "the suite ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(of(&lines(&out), "event"), ["suite_started", "case"]);
+    assert_eq!(json(&out.join("suite.json"))["complete"], false);
+    let junit = fs::read_to_string(out.join("junit.xml")).unwrap();
+    assert!(junit.contains("<testsuite name=\"suite.toml\" tests=\"1\""), "{junit}");
+    let summary = fs::read_to_string(out.join("summary.md")).unwrap();
+    assert!(summary.contains("\n1 of 2 cases run: 1 agree"), "{summary}");
+    place.run(&["--resume", "--filter", "one"]);
+    assert_eq!(of(&place.cases(), "reused"), [true]);
+}

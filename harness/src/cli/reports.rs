@@ -39,7 +39,8 @@ pub(super) fn of_run(
     if options.format == Format::Terminal {
         report.annotate(&ci, &mut Output::new(io::stdout()))?;
     }
-    report.write(options.out.as_deref(), &ci)
+    report.write(options.out.as_deref())?;
+    report.append_summary(&ci)
 }
 
 /// Cases under one title.
@@ -59,13 +60,20 @@ impl Report<'_> {
         output.flush()
     }
 
-    /// The files in the folder of --out, and the job's summary.
-    pub(super) fn write(&self, out: Option<&Path>, ci: &Ci) -> Result<(), Failure> {
-        let summary = markdown(self.title, self.cases, self.last_line);
-        if let Some(out) = out {
-            write_text(out, "junit.xml", &junit(self.title, self.cases))?;
-            write_text(out, "summary.md", &summary)?;
-        }
+    /// The files in the folder of --out, if there is one.
+    pub(super) fn write(&self, out: Option<&Path>) -> Result<(), Failure> {
+        let Some(out) = out else { return Ok(()) };
+        write_text(out, "junit.xml", &junit(self.title, self.cases))?;
+        Ok(write_text(out, "summary.md", &self.summary())?)
+    }
+
+    fn summary(&self) -> String {
+        markdown(self.title, self.cases, self.last_line)
+    }
+
+    /// The job's summary, where somebody reads one.
+    pub(super) fn append_summary(&self, ci: &Ci) -> Result<(), Failure> {
+        let summary = self.summary();
         let Some(path) = &ci.step_summary else { return Ok(()) };
         let appended = OpenOptions::new().create(true).append(true).open(path);
         appended.and_then(|mut file| file.write_all(summary.as_bytes())).map_err(|error| {

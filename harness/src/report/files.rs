@@ -76,11 +76,13 @@ pub struct FilesDisplay {
 }
 
 impl FilesDisplay {
-    /// Begins the files in a folder; a verdict of an earlier run goes.
+    /// Begins the files in a folder; what says how an earlier run ended goes.
     pub fn new(folder: Folder) -> io::Result<Self> {
-        match fs::remove_file(folder.path.join(VERDICT)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for name in [VERDICT, "junit.xml", "summary.md"] {
+            match fs::remove_file(folder.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         let lines = |name: &str| Lines::create(&folder.path.join(name));
         Ok(Self {
@@ -226,9 +228,13 @@ mod tests {
     #[test]
     fn a_verdict_of_an_earlier_run_goes() {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join(VERDICT), "{}").unwrap();
+        for name in [VERDICT, "junit.xml", "summary.md"] {
+            fs::write(root.path().join(name), "{}").unwrap();
+        }
         let files = FilesDisplay::new(Folder::prepare(root.path()).unwrap()).unwrap();
-        assert!(!root.path().join(VERDICT).exists());
+        let left = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+        assert!(left.iter().all(|name| name.ends_with(".jsonl")), "{left:?}");
         drop(files);
     }
 }

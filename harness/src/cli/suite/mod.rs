@@ -279,7 +279,12 @@ impl Work<'_> {
         if let Some(folder) = &self.folder {
             write_whole(folder, "suite.json", &self.result)?;
         }
-        Ok(())
+        // Not at the end alone: a suite that is killed has its reports.
+        self.report(&self.result.summary()).write(self.command.out.as_deref())
+    }
+
+    fn report<'a>(&'a self, last_line: &'a str) -> Report<'a> {
+        Report { title: &self.result.suite, cases: &self.result.cases, last_line }
     }
 
     fn finish(&mut self, seconds: f64) -> Result<u8, Failure> {
@@ -289,13 +294,12 @@ impl Work<'_> {
             lines.write(&line)?;
         }
         let summary = self.result.summary();
-        let (title, cases) = (self.result.suite.as_str(), &self.result.cases[..]);
-        let report = Report { title, cases, last_line: &summary };
+        let report = self.report(&summary);
         let ci = Ci::from_environment();
         if self.command.format == Format::Terminal {
             report.annotate(&ci, &mut Output::new(io::stdout()))?;
         }
-        report.write(self.command.out.as_deref(), &ci)?;
+        report.append_summary(&ci)?;
         self.shown.summary(seconds, &summary)?;
         Ok(self.result.exit_code)
     }
