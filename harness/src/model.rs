@@ -165,7 +165,7 @@ impl Model {
         }
         match fetch::entry(asked) {
             Err(FetchError::Unknown { name, known }) => {
-                Err(ModelError::Unknown { asked: name, known })
+                own(&name).ok_or(ModelError::Unknown { asked: name, known })
             }
             Err(error) => Err(error.into()),
             Ok(entry) => cached(asked, &entry),
@@ -231,6 +231,16 @@ fn embedded() -> Result<Located, ModelError> {
     file.write_all(fixtures::TINY).and_then(|()| file.flush()).map_err(failed)?;
     let (name, path) = (EMBEDDED.to_owned(), file.path().to_path_buf());
     Ok(Located { name, path, temporary: Some(file) })
+}
+
+/// A file of one's own in the cache: `NAME.gguf`, for a model that the catalogue cannot bring.
+fn own(name: &str) -> Option<Located> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.chars().all(plain) {
+        return None;
+    }
+    let path = fetch::cache_folder().ok()?.join(format!("{name}.gguf"));
+    path.is_file().then(|| Located { name: name.to_owned(), path, temporary: None })
 }
 
 fn cached(name: &str, entry: &fixtures::Entry) -> Result<Located, ModelError> {

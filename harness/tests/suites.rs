@@ -29,6 +29,176 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// The lines of `suite.jsonl`; every one of them has to be whole.
+fn lines(out: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(out.join("suite.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A suite in a folder of its own, with what `lockstep suite` says of it.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(suite: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("suite.toml"), suite).unwrap();
+        Self { folder }
+    }
+
+    fn out(&self) -> std::path::PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn run(&self, arguments: &[&str]) -> std::process::Output {
+        let (suite, out) = (self.folder.path().join("suite.toml"), self.out());
+        let fixed = ["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        lockstep(&[&fixed[..], arguments].concat())
+    }
+
+    fn cases(&self) -> Vec<Value> {
+        json(&self.out().join("suite.json"))["cases"].as_array().unwrap().clone()
+    }
+
+    fn prompt(&self, case: &str) -> Value {
+        json(&self.out().join(case).join("verdict.json"))["prompt_ids"].clone()
+    }
+}
+
+fn of(cases: &[Value], key: &str) -> Vec<Value> {
+    cases.iter().map(|case| case[key].clone()).collect()
+}
+
+/// What a night prints replays it on another day.
+#[test]
+fn the_day_s_tokens_are_drawn_again_by_their_number() {
+    let place = Place::new(
+        "[defaults]\nmax_tokens = 1\ndevice = \"host\"\nlengths = [5]\n\
+         [[case]]\nname = \"day\"\nseed = \"date\"\n[[case]]\nname = \"own\"\nseed = 4\n",
+    );
+    let text = transcript(&place.run(&[]));
+    let seed = json(&place.out().join("suite.json"))["seed"].as_u64().unwrap();
+    assert!((20_250_101..100_000_000).contains(&seed), "{seed}");
+    let said = format!("        Seed {seed}: --seed {seed} draws the same tokens\n");
+    assert!(text.contains(&said), "{text}");
+    assert_eq!(of(&place.cases(), "seed"), [seed, 4]);
+    let (day, own) = (place.prompt("day-5"), place.prompt("own-5"));
+    assert_ne!(day, own);
+    assert_eq!(place.run(&["--seed", "20010203"]).status.code(), Some(0));
+    assert_eq!(place.prompt("day-5"), place.prompt("own-5"), "one seed for all");
+    assert_ne!(place.prompt("day-5"), day);
+    place.run(&["--seed", &seed.to_string(), "--filter", "day-5"]);
+    assert_eq!(place.prompt("day-5"), day);
+    let bad = place.run(&["--seed", "tomorrow"]);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+#[test]
+fn what_is_finished_is_not_run_again() {
+    let text = "[defaults]\nmax_tokens = 1\ndevice = \"host\"\n[[case]]\nname = \"one\"\n\
+                [[case]]\nname = \"two\"\nmax_tokens = 2000\ncontext_tokens = 100\n\
+                [[case]]\nname = \"three\"\n";
+    let place = Place::new(text);
+    // As after a kill: one case has its line, the next has half of one.
+    place.run(&["--filter", "one"]);
+    let mut left = fs::read_to_string(place.out().join("suite.jsonl")).unwrap();
+    left.push_str("{\"event\":\"case\",\"name\":\"three\",\"verd");
+    fs::write(place.out().join("suite.jsonl"), &left).unwrap();
+    fs::remove_dir_all(place.out().join("one")).unwrap();
+    let text_of_run = transcript(&place.run(&["--resume"]));
+    assert_eq!(of(&place.cases(), "reused"), [true, false, false]);
+    assert!(!place.out().join("one").exists(), "it was run again");
+    assert!(text_of_run.contains("differing (taken over)\n"), "{text_of_run}");
+    let names = of(&lines(&place.out()), "name");
+    assert_eq!(names, [Value::Null, "one".into(), "two".into(), "three".into(), Value::Null]);
+    // What had bad input is run again, what agreed twice is still there.
+    place.run(&["--resume"]);
+    assert_eq!(of(&place.cases(), "reused"), [true, false, true]);
+    // Another device, and another file: all of it is run.
+    place.run(&["--resume", "--device", "auto"]);
+    assert_eq!(of(&place.cases(), "reused"), [false, false, false]);
+    place.run(&[]);
+    fs::write(place.folder.path().join("suite.toml"), format!("{text}# more\n")).unwrap();
+    place.run(&["--resume"]);
+    assert_eq!(of(&place.cases(), "reused"), [false, false, false]);
+}
+
+#[test]
+fn a_case_over_its_limit_is_inconclusive_and_the_others_are_run() {
+    let place = Place::new(
+        "[defaults]\npast_end = true\ndevice = \"host\"\n[[case]]\nname = \"long\"\n\
+         max_tokens = 2000\nlimit_minutes = 0.005\n[[case]]\nname = \"short\"\nmax_tokens = 1\n",
+    );
+    assert_eq!(place.run(&[]).status.code(), Some(4));
+    let cases = place.cases();
+    assert_eq!(of(&cases, "verdict"), ["inconclusive", "agrees"]);
+    let message = cases[0]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("over its limit of 0.005 minutes: interrupted after "),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_device_that_is_asked_for_replaces_every_case_s() {
+    let text = "[[case]]\nname = \"a\"\ndevice = [\"host\", \"hip\"]\nmax_tokens = 1\n";
+    let place = Place::new(text);
+    assert_eq!(place.run(&[]).status.code(), Some(3));
+    assert_eq!(of(&place.cases(), "verdict"), ["agrees", "device"]);
+    assert_eq!(place.run(&["--device", "host"]).status.code(), Some(0));
+    assert_eq!(of(&place.cases(), "name"), ["a-host", "a-hip"]);
+    let device = json(&place.out().join("a-hip/verdict.json"));
+    assert_eq!(device["identity"]["options"]["device"], "host");
+}
+
+/// A name is a case or a part of names; what a divergence prints runs that case and no other.
+#[test]
+fn a_filter_that_is_a_name_takes_that_case_alone() {
+    let place = Place::new(
+        "[defaults]\nmax_tokens = 1\ndevice = \"host\"\n[[case]]\nname = \"a\"\n\
+         [[case]]\nname = \"ab\"\n[[case]]\nname = \"b\"\n",
+    );
+    for (filter, names) in [("a", vec!["a"]), ("ab", vec!["ab"]), ("", vec!["a", "ab", "b"])] {
+        place.run(&["--filter", filter]);
+        assert_eq!(of(&place.cases(), "name"), names);
+    }
+}
+
+#[test]
+fn json_lines_are_those_of_the_file() {
+    let place = Place::new("[[case]]\nname = \"a\"\nmax_tokens = 1\nlengths = [2, 3]\n");
+    let output = place.run(&["--format", "json"]);
+    let file = fs::read_to_string(place.out().join("suite.jsonl")).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), file);
+    let events = of(&lines(&place.out()), "event");
+    assert_eq!(events, ["suite_started", "case", "case", "suite_finished"]);
+    assert_eq!(lines(&place.out())[3]["canary_seen"], 2);
+}
+
+/// A model that nobody can fetch stands in the cache under its name; one that is not there is
+/// inconclusive, and said with the way to get it.
+#[test]
+fn a_model_of_one_s_own_comes_from_the_cache() {
+    let place = Place::new(
+        "[defaults]\nmax_tokens = 1\ndevice = \"host\"\n[[case]]\nname = \"own\"\n\
+         model = \"mine\"\n[[case]]\nname = \"none\"\nmodel = \"smollm2-135m-instruct\"\n",
+    );
+    fs::write(place.folder.path().join("mine.gguf"), fixtures::TINY).unwrap();
+    let suite = place.folder.path().join("suite.toml");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["suite", suite.to_str().unwrap(), "--out", place.out().to_str().unwrap()])
+        .env("LOCKSTEP_CACHE", place.folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    let cases = place.cases();
+    assert_eq!(of(&cases, "verdict"), ["agrees", "inconclusive"]);
+    let words = "nothing was run: model smollm2-135m-instruct is not in the cache; \
+                 lockstep fetch smollm2-135m-instruct";
+    assert_eq!(cases[1]["message"], words);
+}
+
 #[test]
 fn the_example() {
     let folder = tempfile::tempdir().unwrap();
@@ -41,6 +211,7 @@ fn the_example() {
     assert_eq!(suite["cases_count"], cases.len());
     for case in cases {
         assert_eq!(case["verdict"], "agrees", "{case}");
+        assert_eq!(case["figures"]["canary_seen"], true);
         let verdict = json(&out.join(case["name"].as_str().unwrap()).join("verdict.json"));
         assert_eq!(verdict["exit_code"], 0);
         // Each run had its own planted bit, and saw it.
@@ -71,8 +242,10 @@ fn cases_that_cannot_run_do_not_stop_the_others() {
     )
     .unwrap();
     shows("suite_mixed", &words(folder.path(), &["suite", file.to_str().unwrap()]));
-    let output = lockstep(&["suite", file.to_str().unwrap(), "--filter", "o-m"]);
-    assert_eq!(output.status.code(), Some(2));
+    for (filter, code) in [("o-m", 4), ("outside", 2), ("o-card", 3)] {
+        let output = lockstep(&["suite", file.to_str().unwrap(), "--filter", filter]);
+        assert_eq!(output.status.code(), Some(code));
+    }
 }
 
 #[test]
@@ -113,9 +286,9 @@ fn an_interrupted_suite_is_no_success() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let lines =
+    let steps =
         || fs::read_to_string(out.join("one/readout.jsonl")).map_or(0, |t| t.lines().count());
-    while lines() < 20 {
+    while steps() < 20 {
         assert!(suite.try_wait().unwrap().is_none(), "the suite ended before it was interrupted");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -124,7 +297,39 @@ fn an_interrupted_suite_is_no_success() {
     assert!(killed.success());
     assert_eq!(suite.wait().unwrap().code(), Some(4));
     let result = json(&out.join("suite.json"));
+    assert_eq!(lines(&out).len(), 4, "the beginning, two cases, the end");
     let verdicts = [&result["cases"][0]["verdict"], &result["cases"][1]["verdict"]];
     assert_eq!(verdicts, ["inconclusive", "not_run"]);
     assert!(!out.join("two").exists());
+}
+
+/// Nothing is written when a process is killed: all of it has to be there before.
+#[test]
+fn a_killed_suite_has_its_reports_and_is_resumed() {
+    let place = Place::new(
+        "[defaults]\ndevice = \"host\"\npast_end = true\n[[case]]\nname = \"one\"\nmax_tokens = 1\n\
+         [[case]]\nname = \"two\"\nmax_tokens = 2000\n",
+    );
+    let (suite, out) = (place.folder.path().join("suite.toml"), place.out());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let steps =
+        || fs::read_to_string(out.join("two/readout.jsonl")).map_or(0, |t| t.lines().count());
+    while steps() < 20 {
+        assert!(child.try_wait().unwrap().is_none(), "the suite ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(of(&lines(&out), "event"), ["suite_started", "case"]);
+    assert_eq!(json(&out.join("suite.json"))["complete"], false);
+    let junit = fs::read_to_string(out.join("junit.xml")).unwrap();
+    assert!(junit.contains("<testsuite name=\"suite.toml\" tests=\"1\""), "{junit}");
+    let summary = fs::read_to_string(out.join("summary.md")).unwrap();
+    assert!(summary.contains("\n1 of 2 cases run: 1 agree"), "{summary}");
+    place.run(&["--resume", "--filter", "one"]);
+    assert_eq!(of(&place.cases(), "reused"), [true]);
 }

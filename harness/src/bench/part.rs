@@ -103,7 +103,7 @@ pub struct Together(pub Lanes);
 impl Together {
     fn references(&mut self) -> &mut Lane {
         match &mut self.0.references {
-            References::Exact(lane) => lane,
+            References::Exact(lane) | References::Recorded(lane) => lane,
             References::Triangle { wide, .. } => wide,
         }
     }

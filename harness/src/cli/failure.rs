@@ -9,6 +9,7 @@ use crate::find::witness::WitnessError;
 use crate::model::ModelError;
 use crate::report::files::FolderError;
 use crate::sides::SideError;
+use crate::sides::recording::RecordingError;
 
 /// Bad input.
 const INPUT: u8 = 2;
@@ -23,12 +24,14 @@ pub struct Failure {
     message: String,
     hint: Option<String>,
     bare: bool,
+    /// A model that is not there, rather than one that is wrong.
+    pub(super) absent: bool,
 }
 
 impl Failure {
     /// Something in what the user gave.
     pub fn input(message: impl Into<String>) -> Self {
-        Self { code: INPUT, message: message.into(), hint: None, bare: false }
+        Self { code: INPUT, message: message.into(), hint: None, bare: false, absent: false }
     }
 
     /// The device is missing or failed.
@@ -44,6 +47,14 @@ impl Failure {
     /// What happened, without the way out.
     pub fn first_line(&self) -> String {
         self.message.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// What happened and the way out, in one line.
+    pub(super) fn one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {}", self.first_line(), hint.replace('\n', " ")),
+            None => self.first_line(),
+        }
     }
 
     /// The way out.
@@ -124,7 +135,15 @@ impl From<ReplayError> for Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         let hint = error.hint();
-        Self { hint, ..Self::input(error.to_string()) }
+        let absent = matches!(error, ModelError::Unknown { .. } | ModelError::NotFetched { .. });
+        Self { hint, absent, ..Self::input(error.to_string()) }
+    }
+}
+
+impl From<RecordingError> for Failure {
+    fn from(error: RecordingError) -> Self {
+        Self::input(error.to_string())
+            .hint("remove the file, or record it again with --record and without --against")
     }
 }
 

@@ -8,9 +8,10 @@ use clap::Args;
 use reference::Mode;
 
 use super::options::{ReferenceChoice, RunOptions, word};
-use super::run;
+use super::run::{self, Begun};
 use super::sides::{self, Setup};
 use super::{EXIT_CODES, Failure, Format};
+use super::{command_line, reports};
 use crate::compare::Verdict;
 use crate::event::{Display, Event, Outcome};
 use crate::find::examine::Means;
@@ -25,6 +26,7 @@ use crate::report::files::{FINDING, Folder, write_report, write_whole};
 use crate::report::output::Output;
 use crate::run::{Lanes, Plan, run_searching};
 use crate::sides::TapLevel;
+use crate::suite::{Drawn, Found};
 
 /// Where a witness goes that has no folder of a run.
 const WITNESS: &str = "lockstep-witness.json";
@@ -58,37 +60,61 @@ pub(super) struct FindCommand {
 
 impl FindCommand {
     pub(super) fn execute(self) -> Result<u8, Failure> {
-        let mut options = self.options;
-        run::check(&options)?;
-        if options.reference == ReferenceChoice::Exact {
-            options.tap = TapLevel::Op;
-        }
-        let model = Model::resolve(options.model.as_deref())?;
-        let prompt_ids = run::prompt(&options, &model)?;
-        let context_tokens = run::context(&options, &model, prompt_ids.len())?;
-        let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
-        let threads = options.threads.unwrap_or_else(run::all_threads);
-        let setup = Setup::new(&options, context_tokens, threads);
-        let size = Size { tokens: prompt_ids, steps: options.max_tokens, ubatch: options.ubatch };
-        let this = Surroundings { options: &options, setup: &setup, model: &model };
+        let options = watching(self.options);
+        let mut begun = run::begin(&options, None)?;
+        let folder = begun.take_folder();
+        let this = Surroundings::new(&options, &begun);
+        let (size, interrupted) = (this.size(), run::watch_interrupts());
         let sides = this.load(&size)?;
         let mut displays = run::displays(&options, folder)?;
-        let interrupted = run::watch_interrupts();
         let mut searched = this.search(&size, sides, true, &interrupted, &mut displays)?;
         let answer = this.explain(&mut searched)?;
-        this.report(&searched, answer.as_ref())?;
+        let found = this.report(&searched, answer.as_ref())?;
         if let Some(answer) = answer.filter(|_| self.minimise) {
             let step = answer.finding.divergence.place.step;
             let start = Size { steps: step + 1, ..size };
             this.smaller(start, &Signature::of(&answer.finding), &interrupted)?;
         }
-        Ok(searched.outcome.exit_code())
+        let outcome = &searched.outcome;
+        reports::of_run("find", &options, &begun.prompt_ids, outcome, found.as_ref())?;
+        Ok(outcome.exit_code())
     }
+}
+
+/// Every operation is watched where bits are compared.
+fn watching(mut options: RunOptions) -> RunOptions {
+    if options.reference == ReferenceChoice::Exact {
+        options.tap = TapLevel::Op;
+    }
+    options
+}
+
+/// Searches a run that has diverged, without showing it: what was found, and its witness in the
+/// folder of --out. Nothing is found where it does not diverge again.
+pub(super) fn look_into(
+    options: &RunOptions,
+    drawn: Option<Drawn>,
+    interrupted: &AtomicBool,
+) -> Result<Option<Found>, Failure> {
+    let options = watching(options.clone());
+    let begun = run::begin(&options, drawn)?;
+    let this = Surroundings::new(&options, &begun);
+    let size = this.size();
+    let sides = this.load(&size)?;
+    let mut searched = this.search(&size, sides, true, interrupted, &mut Unseen)?;
+    let Some(answer) = this.explain(&mut searched)? else { return Ok(None) };
+    let witness = match options.out {
+        Some(_) => this.witness(&searched, &answer)?,
+        None => None,
+    };
+    this.write_page(&answer, witness.as_deref())?;
+    Ok(Some(Found::of(&answer.finding, witness)))
 }
 
 /// What a search stands in.
 struct Surroundings<'a> {
     options: &'a RunOptions,
+    begun: &'a Begun,
     setup: &'a Setup,
     model: &'a Model,
 }
@@ -101,13 +127,23 @@ struct Searched {
     identity: RunIdentity,
 }
 
-impl Surroundings<'_> {
+impl<'a> Surroundings<'a> {
+    fn new(options: &'a RunOptions, begun: &'a Begun) -> Self {
+        Self { options, begun, setup: &begun.setup, model: &begun.model }
+    }
+
+    /// The whole run.
+    fn size(&self) -> Size {
+        let (steps, ubatch) = (self.options.max_tokens, self.options.ubatch);
+        Size { tokens: self.begun.prompt_ids.clone(), steps, ubatch }
+    }
+
     /// Both sides for a run of this size, and who they are.
     fn load(&self, size: &Size) -> Result<(Lanes, RunIdentity), Failure> {
         let (options, model) = (self.options, self.model);
         let setup = Setup { ubatch: size.ubatch, ..self.setup.clone() };
         let lanes = sides::load(&setup, options.reference, &model.file, &model.path)?;
-        let identity = run::identity(options, &setup, model, &lanes)?;
+        let identity = run::identity(options, &setup, &self.begun.identity, &lanes);
         Ok((lanes, identity))
     }
 
@@ -154,7 +190,11 @@ impl Surroundings<'_> {
     }
 
     /// Says what was found, and writes a witness of it.
-    fn report(&self, searched: &Searched, answer: Option<&Answer>) -> Result<(), Failure> {
+    fn report(
+        &self,
+        searched: &Searched,
+        answer: Option<&Answer>,
+    ) -> Result<Option<Found>, Failure> {
         let mut output = Output::new(io::stdout());
         let shown = self.options.format == Format::Terminal && !self.options.quiet;
         let Some(answer) = answer else {
@@ -162,32 +202,15 @@ impl Surroundings<'_> {
                 let text = report::nothing(&searched.outcome, searched.search.taps_seen());
                 output.write_all(text.as_bytes())?;
             }
-            return Ok(());
+            return Ok(None);
         };
-        let witness = match &answer.examination {
-            // Nobody could replay it: a foreign engine runs no operation alone.
-            Some(_) if self.options.engine_command.is_some() => None,
-            None => None,
-            Some(examination) => {
-                let (path, options) = (self.witness_path(), self.witness_options());
-                let identity = &searched.identity;
-                Witness::new(examination, &answer.finding, identity, options).write(&path)?;
-                Some(path.display().to_string())
-            }
-        };
-        if let Some(out) = &self.options.out {
-            let folder = Folder::prepare(out)?;
-            let facts = report::facts(&answer.finding, |id| self.model.text(id));
-            let witness = witness.as_ref().map(|_| "witness.json");
-            let file = FindingFile { facts, finding: &answer.finding, witness };
-            write_whole(&folder, FINDING, &file)?;
-            write_report(&folder)?;
-        }
+        let witness = self.witness(searched, answer)?;
+        self.write_page(answer, witness.as_deref())?;
         if self.options.format == Format::Json {
             output.write_all(report::json(&answer.finding, witness.as_deref()).as_bytes())?;
         } else if shown {
             let mut text = report::lines(&answer.finding, |id| self.model.text(id));
-            text += &match witness {
+            text += &match &witness {
                 Some(path) => {
                     format!("witness    {path}\nreplay     lockstep replay {path}\n")
                 }
@@ -198,7 +221,30 @@ impl Surroundings<'_> {
             };
             output.write_all(text.as_bytes())?;
         }
-        Ok(output.flush()?)
+        output.flush()?;
+        Ok(Some(Found::of(&answer.finding, witness)))
+    }
+
+    /// Writes the witness, where there is an operation to run again.
+    fn witness(&self, searched: &Searched, answer: &Answer) -> Result<Option<String>, Failure> {
+        // Nobody could replay it: a foreign engine runs no operation alone.
+        let examination = answer.examination.as_ref();
+        let examination = examination.filter(|_| self.options.engine_command.is_none());
+        let Some(examination) = examination else { return Ok(None) };
+        let (path, options) = (self.witness_path(), self.witness_options());
+        Witness::new(examination, &answer.finding, &searched.identity, options).write(&path)?;
+        Ok(Some(path.display().to_string()))
+    }
+
+    /// What was found, as a file, and the page anew; nothing without a folder.
+    fn write_page(&self, answer: &Answer, witness: Option<&str>) -> Result<(), Failure> {
+        let Some(out) = &self.options.out else { return Ok(()) };
+        let folder = Folder::prepare(out)?;
+        let facts = report::facts(&answer.finding, |id| self.model.text(id));
+        let witness = witness.map(|_| "witness.json");
+        let file = FindingFile { facts, finding: &answer.finding, witness };
+        write_whole(&folder, FINDING, &file)?;
+        Ok(write_report(&folder)?)
     }
 
     /// Looks for a smaller run with the same finding, and prints its command.
@@ -226,7 +272,7 @@ impl Surroundings<'_> {
             return Err(failure);
         }
         let mut output = Output::new(io::stdout());
-        let command = self.command(&size);
+        let command = command_line::find(self.options, &size);
         match self.options.format {
             Format::Json => {
                 let line = serde_json::json!({ "event": "minimised", "command": command });
@@ -235,40 +281,6 @@ impl Surroundings<'_> {
             Format::Terminal => writeln!(output, "minimal    {command}")?,
         }
         Ok(output.flush()?)
-    }
-
-    /// The command line of a run of this size.
-    fn command(&self, size: &Size) -> String {
-        let options = self.options;
-        let tokens: Vec<String> = size.tokens.iter().map(u32::to_string).collect();
-        let mut words = vec!["lockstep find".to_owned()];
-        if let Some(model) = &options.model {
-            words.push(format!("--model {model}"));
-        }
-        words.push(format!("--tokens {}", tokens.join(",")));
-        words.push(format!("--max-tokens {} --ubatch {}", size.steps, size.ubatch));
-        words.push(format!("--context-tokens {}", size.tokens.len() + size.steps));
-        for (name, value, default) in [
-            ("device", options.device.to_string(), "auto"),
-            ("reference", word(options.reference), "exact"),
-            ("activations", word(options.activations), "i24"),
-            ("kv", word(options.kv), "f32"),
-            ("drive", word(options.drive), "reference"),
-        ] {
-            if value != default {
-                words.push(format!("--{name} {value}"));
-            }
-        }
-        if let Some(command) = &options.engine_command {
-            words.push(format!("--engine-command {command:?}"));
-        }
-        if options.past_end {
-            words.push("--past-end".to_owned());
-        }
-        if let Some(fault) = options.plant {
-            words.push(format!("--plant {}", fault.id()));
-        }
-        words.join(" ")
     }
 
     fn witness_path(&self) -> PathBuf {

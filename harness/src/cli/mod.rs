@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, and which exit code an answer has.
 
 mod bench;
+mod ci;
+mod command_line;
 mod completions;
 mod devices;
 mod diff;
@@ -16,6 +18,7 @@ mod man;
 mod options;
 mod replay;
 mod report;
+mod reports;
 mod run;
 mod serve;
 mod sides;

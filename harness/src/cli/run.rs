@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions, word};
-use super::sides::{self, Setup};
+use super::reports;
+use super::sides::{self, Setup, Source};
 use super::{EXIT_CODES, Failure, Format};
 use crate::event::{Display, Outcome};
 use crate::identity::{ModelIdentity, OptionsIdentity, RunIdentity};
@@ -45,18 +46,26 @@ pub(super) struct RunCommand {
 
 impl RunCommand {
     pub(super) fn execute(self) -> Result<u8, Failure> {
-        let (options, interrupts) = (self.options, watch_interrupts);
-        Ok(outcome(&options, None, interrupts, displays)?.exit_code())
+        let options = self.options;
+        let mut begun = begin(&options, None)?;
+        let sides = begun.load(&options, Source::Live)?;
+        let outcome = go(&options, &mut begun, sides, watch_interrupts, displays)?;
+        reports::of_run("run", &options, &begun.prompt_ids, &outcome, None)?;
+        Ok(outcome.exit_code())
     }
 }
 
-/// One run from its options to its end: everything is checked before a side is loaded.
-pub(super) fn outcome(
-    options: &RunOptions,
-    drawn: Option<Drawn>,
-    interrupts: impl FnOnce() -> Arc<AtomicBool>,
-    displays: impl FnOnce(&RunOptions, Option<Folder>) -> Result<Vec<Box<dyn Display>>, Failure>,
-) -> Result<Outcome, Failure> {
+/// A run whose input has been checked; no side is loaded yet.
+pub(super) struct Begun {
+    pub(super) model: Model,
+    pub(super) identity: ModelIdentity,
+    pub(super) prompt_ids: Vec<u32>,
+    pub(super) setup: Setup,
+    folder: Option<Folder>,
+}
+
+/// Checks everything that can be checked before a side is loaded.
+pub(super) fn begin(options: &RunOptions, drawn: Option<Drawn>) -> Result<Begun, Failure> {
     check(options)?;
     let model = Model::resolve(options.model.as_deref())?;
     let prompt_ids = match drawn {
@@ -67,11 +76,39 @@ pub(super) fn outcome(
     let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
     let threads = options.threads.unwrap_or_else(all_threads);
     let setup = Setup::new(options, context_tokens, threads);
-    let mut lanes = sides::load(&setup, options.reference, &model.file, &model.path)?;
-    let identity = identity(options, &setup, &model, &lanes)?;
+    let identity = ModelIdentity::of_file(model.name.clone(), &model.path).map_err(|error| {
+        Failure::input(format!("cannot read the model {}: {error}", model.name))
+    })?;
+    Ok(Begun { model, identity, prompt_ids, setup, folder })
+}
+
+impl Begun {
+    /// Loads the sides.
+    pub(super) fn load(&self, options: &RunOptions, source: Source) -> Result<Lanes, Failure> {
+        let Self { model, setup, .. } = self;
+        Ok(sides::load_from(setup, options.reference, source, &model.file, &model.path)?)
+    }
+
+    /// The folder of --out, which was tried out; the displays take it.
+    pub(super) fn take_folder(&mut self) -> Option<Folder> {
+        self.folder.take()
+    }
+}
+
+/// Runs the sides to the end.
+pub(super) fn go(
+    options: &RunOptions,
+    begun: &mut Begun,
+    mut lanes: Lanes,
+    interrupts: impl FnOnce() -> Arc<AtomicBool>,
+    displays: impl FnOnce(&RunOptions, Option<Folder>) -> Result<Vec<Box<dyn Display>>, Failure>,
+) -> Result<Outcome, Failure> {
+    let folder = begun.take_folder();
+    let Begun { model, setup, prompt_ids, .. } = &*begun;
+    let identity = identity(options, setup, &begun.identity, &lanes);
     let mut displays = displays(options, folder)?;
     let plan = Plan {
-        prompt_ids,
+        prompt_ids: prompt_ids.clone(),
         max_tokens: options.max_tokens,
         drive: options.drive,
         level: options.tap,
@@ -166,15 +203,12 @@ pub(super) fn context(
 pub(super) fn identity(
     options: &RunOptions,
     setup: &Setup,
-    model: &Model,
+    model: &ModelIdentity,
     lanes: &Lanes,
-) -> Result<RunIdentity, Failure> {
-    let identity = ModelIdentity::of_file(model.name.clone(), &model.path).map_err(|error| {
-        Failure::input(format!("cannot read the model {}: {error}", model.name))
-    })?;
-    Ok(RunIdentity {
+) -> RunIdentity {
+    RunIdentity {
         lockstep: env!("CARGO_PKG_VERSION"),
-        model: identity,
+        model: model.clone(),
         engine: lanes.engine.identity().clone(),
         references: lanes.references().iter().map(|lane| lane.identity().clone()).collect(),
         options: OptionsIdentity {
@@ -191,7 +225,7 @@ pub(super) fn identity(
             past_end: options.past_end,
             checking: !options.unchecked,
         },
-    })
+    }
 }
 
 pub(super) fn displays(

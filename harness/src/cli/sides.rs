@@ -16,6 +16,8 @@ use crate::run::{Lanes, References};
 use crate::sides::SideError;
 use crate::sides::engine::{EngineSide, NAME};
 use crate::sides::foreign::{self, ForeignSide};
+use crate::sides::recorded::{Log, RecordedSide};
+use crate::sides::recording::Recording;
 use crate::sides::reference::ReferenceSide;
 
 /// What both sides are loaded with.
@@ -112,6 +114,16 @@ impl Setup {
     }
 }
 
+/// Where `exact` comes from; the other references are always computed.
+pub(super) enum Source {
+    /// It is computed.
+    Live,
+    /// It is computed, and noted down.
+    Noted(Log),
+    /// It was computed before.
+    Recorded(Recording),
+}
+
 /// Loads all sides of a run at the same time.
 pub(super) fn load(
     setup: &Setup,
@@ -119,12 +131,38 @@ pub(super) fn load(
     file: &Arc<File>,
     path: &Path,
 ) -> Result<Lanes, SideError> {
+    load_from(setup, reference, Source::Live, file, path)
+}
+
+/// As [`load`], with `exact` from anywhere.
+pub(super) fn load_from(
+    setup: &Setup,
+    reference: ReferenceChoice,
+    source: Source,
+    file: &Arc<File>,
+    path: &Path,
+) -> Result<Lanes, SideError> {
     let engine = Loading::start(NAME, engine_loader(setup, file, path));
     let start = |mode: Mode| Loading::start(mode.name(), reference_loader(setup, mode, path));
     match reference {
         ReferenceChoice::Exact => {
-            let reference = start(Mode::Exact);
-            Ok(Lanes { engine: engine.wait()?, references: References::Exact(reference.wait()?) })
+            let (load, recorded): (Loader, bool) = match source {
+                Source::Live => (reference_loader(setup, Mode::Exact, path), false),
+                Source::Noted(log) => {
+                    let load = reference_loader(setup, Mode::Exact, path);
+                    (Box::new(move || Ok(log.around(load()?))), false)
+                }
+                Source::Recorded(recording) => {
+                    (Box::new(|| Ok(Box::new(RecordedSide::new(recording)))), true)
+                }
+            };
+            let reference = Loading::start(Mode::Exact.name(), load);
+            let (engine, reference) = (engine.wait()?, reference.wait()?);
+            let references = match recorded {
+                true => References::Recorded(reference),
+                false => References::Exact(reference),
+            };
+            Ok(Lanes { engine, references })
         }
         ReferenceChoice::Stock | ReferenceChoice::Wide => {
             let (stock, wide) = (start(Mode::Stock), start(Mode::Wide));

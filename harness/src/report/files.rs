@@ -20,7 +20,7 @@ pub const FINDING: &str = "finding.json";
 pub const REPORT: &str = "report.html";
 
 /// The files of a run before this one, which must not stand beside the lines of this one.
-const ENDS: [&str; 4] = [VERDICT, DIVERGENCE, FINDING, REPORT];
+const ENDS: [&str; 6] = [VERDICT, DIVERGENCE, FINDING, REPORT, "junit.xml", "summary.md"];
 
 /// Why a folder cannot take a run's files.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ pub struct FilesDisplay {
 }
 
 impl FilesDisplay {
-    /// Begins the files in a folder; a verdict of an earlier run goes.
+    /// Begins the files in a folder; what says how an earlier run ended goes.
     pub fn new(folder: Folder) -> io::Result<Self> {
         for name in ENDS {
             match fs::remove_file(folder.path.join(name)) {
@@ -121,7 +121,7 @@ impl FilesDisplay {
         }
         self.taps.write(&OutcomesLine::of(step))?;
         match &step.neighbourhood {
-            Some(shown) => persist(&self.folder, DIVERGENCE, &serde_json::to_vec(shown)?),
+            Some(shown) => write_bytes(&self.folder.path, DIVERGENCE, &serde_json::to_vec(shown)?),
             None => Ok(()),
         }
     }
@@ -135,24 +135,29 @@ impl FilesDisplay {
 
 /// Writes a file that is whole or absent, over one of the same name.
 pub fn write_whole(folder: &Folder, name: &str, value: &impl Serialize) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)?;
-    bytes.push(b'\n');
-    persist(folder, name, &bytes)
+    let text = serde_json::to_string_pretty(value)?;
+    write_text(&folder.path, name, &(text + "\n"))
 }
 
 /// Writes the page of a folder from the files that are there.
 pub fn write_report(folder: &Folder) -> Result<(), PageError> {
     let page = page::of_folder(&folder.path)?;
     let path = || folder.path.join(REPORT);
-    persist(folder, REPORT, page.as_bytes())
+    write_bytes(&folder.path, REPORT, page.as_bytes())
         .map_err(|source| PageError::Write { path: path(), source })
 }
 
-fn persist(folder: &Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(&folder.path)?;
+/// Writes a text that is whole or absent, over one of the same name.
+pub fn write_text(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_bytes(folder, name, text.as_bytes())
+}
+
+/// Writes bytes that are whole or absent.
+pub fn write_bytes(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    let file = file.persist(folder.path.join(name)).map_err(|error| error.error)?;
+    let file = file.persist(folder.join(name)).map_err(|error| error.error)?;
     readable(&file)
 }
 
@@ -193,16 +198,33 @@ impl Display for FilesDisplay {
 }
 
 /// A file of JSON lines; each stands on the disk before the next is made.
-struct Lines {
+pub struct Lines {
     file: File,
 }
 
 impl Lines {
-    fn create(path: &Path) -> io::Result<Self> {
+    /// Begins a file.
+    pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::create(path)? })
     }
 
-    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+    /// Begins a file whose first lines are there all at once, in place of one of the same name.
+    pub fn begin_whole<L: Serialize>(
+        folder: &Path,
+        name: &str,
+        lines: impl IntoIterator<Item = L>,
+    ) -> io::Result<Self> {
+        let mut text = String::new();
+        for line in lines {
+            text += &serde_json::to_string(&line)?;
+            text.push('\n');
+        }
+        write_text(folder, name, &text)?;
+        Ok(Self { file: File::options().append(true).open(folder.join(name))? })
+    }
+
+    /// One line.
+    pub fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
         // One call a line: a killed run ends with a whole line.
@@ -240,9 +262,13 @@ mod tests {
     #[test]
     fn a_verdict_of_an_earlier_run_goes() {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join(VERDICT), "{}").unwrap();
+        for name in [VERDICT, "junit.xml", "summary.md"] {
+            fs::write(root.path().join(name), "{}").unwrap();
+        }
         let files = FilesDisplay::new(Folder::prepare(root.path()).unwrap()).unwrap();
-        assert!(!root.path().join(VERDICT).exists());
+        let left = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<String> = left.map(|name| name.into_string().unwrap()).collect();
+        assert!(left.iter().all(|name| name.ends_with(".jsonl")), "{left:?}");
         drop(files);
     }
 }

@@ -58,6 +58,8 @@ pub struct Plan<'a> {
 pub enum References {
     /// The contract: equal bits.
     Exact(Lane),
+    /// The contract as it was computed before; it has one chunking, and no taps.
+    Recorded(Lane),
     /// Two voices in float, one of which judges.
     Triangle {
         /// candle's floats.
@@ -81,7 +83,7 @@ impl Lanes {
     /// The references, the judge first.
     pub fn references(&self) -> Vec<&Lane> {
         match &self.references {
-            References::Exact(lane) => vec![lane],
+            References::Exact(lane) | References::Recorded(lane) => vec![lane],
             References::Triangle { stock, wide, judge: Judge::Wide } => vec![wide, stock],
             References::Triangle { stock, wide, judge: Judge::Stock } => vec![stock, wide],
         }

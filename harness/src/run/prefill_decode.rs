@@ -85,6 +85,9 @@ impl Runner<'_, '_> {
     ) -> Result<(), Failure> {
         let mut baseline = contract_sides(self.lanes, first);
         let mut not_checked = Vec::new();
+        if matches!(self.lanes.references, References::Recorded(_)) {
+            not_checked.push("the reference, which is a recording".to_owned());
+        }
         if tokens.len() < summary.prompt_tokens {
             let (checked, all) = (tokens.len(), summary.prompt_tokens);
             not_checked.push(format!("the prompt beyond its first {checked} of {all} tokens"));
@@ -202,14 +205,14 @@ enum Failure {
 fn contract_lanes(lanes: &mut Lanes) -> Vec<&mut Lane> {
     match &mut lanes.references {
         References::Exact(reference) => vec![&mut lanes.engine, reference],
-        References::Triangle { .. } => vec![&mut lanes.engine],
+        References::Recorded(_) | References::Triangle { .. } => vec![&mut lanes.engine],
     }
 }
 
 fn contract_sides(lanes: &Lanes, readings: Readings) -> Vec<Reading> {
     match lanes.references {
         References::Exact(_) => vec![readings.engine, readings.reference],
-        References::Triangle { .. } => vec![readings.engine],
+        References::Recorded(_) | References::Triangle { .. } => vec![readings.engine],
     }
 }
 

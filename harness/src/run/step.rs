@@ -137,7 +137,7 @@ impl Runner<'_, '_> {
             false => engine.forward(tokens, watched),
         }
         match &mut self.lanes.references {
-            References::Exact(reference) => {
+            References::Exact(reference) | References::Recorded(reference) => {
                 reference.forward(tokens, level);
                 if level > TapLevel::Readout {
                     pump(reference, engine, taps, self.search.as_deref_mut());

@@ -8,6 +8,8 @@ pub mod foreign;
 #[cfg(test)]
 pub(crate) mod imaginary;
 pub mod question;
+pub mod recorded;
+pub mod recording;
 pub mod reference;
 pub mod sabotaged;
 

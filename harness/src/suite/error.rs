@@ -141,7 +141,7 @@ impl SuiteError {
                     .to_owned()
             }
             Self::DuplicateName { .. } => {
-                "a case with lengths is called NAME-LENGTH; rename one".to_owned()
+                "a name ends with a value of each list, and a length; rename one".to_owned()
             }
             Self::TwoPrompts { two, .. } => format!("leave `{two}` away"),
             Self::SeedWithoutLengths { .. } => "give it lengths = [1, 33], or no seed".to_owned(),

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use super::SuiteError;
 use super::error::nearest;
+use super::seed::Seed;
 
 /// A table and its name.
 pub(super) struct Keys<'a> {
@@ -26,7 +27,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-impl Keys<'_> {
+impl<'a> Keys<'a> {
     /// Every key has to be one of these.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), SuiteError> {
         let unknown = self.table.keys().find(|key| !known.contains(&key.as_str()));
@@ -110,14 +111,27 @@ impl Keys<'_> {
         }
     }
 
+    /// A list where one value is due as well.
+    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, SuiteError> {
+        match self.table.get(key) {
+            Some(Value::Array(values)) if values.is_empty() => {
+                Err(self.outside(key, "empty", "one value, or a list of them"))
+            }
+            Some(Value::Array(values)) => Ok(Some(values)),
+            _ => Ok(None),
+        }
+    }
+
     /// A seed: TOML's numbers have a sign, and half of all seeds are enough.
-    pub(super) fn seed(&self, key: &str) -> Result<Option<u64>, SuiteError> {
+    pub(super) fn seed(&self, key: &str) -> Result<Option<Seed>, SuiteError> {
         match self.table.get(key) {
             None => Ok(None),
             Some(Value::Integer(seed)) => match u64::try_from(*seed) {
-                Ok(seed) => Ok(Some(seed)),
+                Ok(seed) => Ok(Some(Seed::Number(seed))),
                 Err(_) => Err(self.outside(key, seed, "a number that is not negative")),
             },
+            Some(Value::String(word)) if word == "date" => Ok(Some(Seed::Date)),
+            Some(Value::String(word)) => Err(self.unknown(key, word.clone(), &["date"])),
             Some(other) => Err(self.wrong(key, "a whole number", other)),
         }
     }

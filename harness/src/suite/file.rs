@@ -7,40 +7,22 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::SuiteError;
+use super::expand::{OPTIONS, expand};
 use super::fields::Keys;
+use super::seed::Seed;
 use crate::cli::RunOptions;
 
 /// The most cases of a file, lengths counted.
 pub const CASES_MAX: usize = 10_000;
 
-/// The most text and tokens of all cases, in bytes: what the defaults say stands in each of them.
-const SAID_BYTES_MAX: usize = 1 << 24;
-
 /// The longest prompt, the most steps, the largest cache.
-const TOKENS_MAX: u32 = 1 << 24;
+pub(super) const TOKENS_MAX: u32 = 1 << 24;
 
 /// What stands beside the cases.
 const TOP: [&str; 3] = ["budget_minutes", "defaults", "case"];
 
-/// What a case may say, and the defaults.
-const OPTIONS: [&str; 16] = [
-    "model",
-    "prompt",
-    "tokens",
-    "lengths",
-    "seed",
-    "max_tokens",
-    "past_end",
-    "device",
-    "reference",
-    "activations",
-    "kv",
-    "drive",
-    "ubatch",
-    "context_tokens",
-    "tap",
-    "threads",
-];
+/// The longest name: that of its table, and an ending for each list and length.
+pub(super) const NAME_BYTES_MAX: usize = 120;
 
 /// A file of cases.
 #[derive(Clone, Debug)]
@@ -60,6 +42,10 @@ pub struct Case {
     pub options: RunOptions,
     /// A prompt of drawn tokens, in place of one that is given.
     pub drawn: Option<Drawn>,
+    /// After so many minutes it is stopped between two steps.
+    pub limit_minutes: Option<f64>,
+    /// Whether a divergence is looked into as `lockstep find` does.
+    pub find_on_divergence: bool,
 }
 
 /// A prompt that is drawn.
@@ -69,6 +55,27 @@ pub struct Drawn {
     pub seed: u64,
     /// How many tokens.
     pub length: usize,
+    /// Whether the number is not the file's: that of the day, or of the command line.
+    pub dated: bool,
+}
+
+impl Suite {
+    /// Gives every drawn case its stream: the one that was asked for, else its own, where `date` is
+    /// the day that is passed. Says the number, if it is not in the file.
+    pub fn draw_from(&mut self, asked: Option<Seed>, day: u64) -> Option<u64> {
+        let asked = asked.map(|seed| match seed {
+            Seed::Number(seed) => seed,
+            Seed::Date => day,
+        });
+        let mut said = None;
+        for drawn in self.cases.iter_mut().filter_map(|case| case.drawn.as_mut()) {
+            let seed = asked.or(drawn.dated.then_some(day));
+            drawn.dated = seed.is_some();
+            drawn.seed = seed.unwrap_or(drawn.seed);
+            said = said.or(seed);
+        }
+        said
+    }
 }
 
 impl Drawn {
@@ -138,93 +145,4 @@ fn not_a_table(top: &Keys<'_>, key: &str) -> SuiteError {
     let (place, key) = (top.place.clone(), key.to_owned());
     let expected = if key == "case" { "tables [[case]]" } else { "a table [defaults]" };
     SuiteError::WrongType { place, key, expected, found }
-}
-
-/// A case, or one for each of its lengths.
-fn expand(
-    number: usize,
-    table: &Table,
-    defaults: &Table,
-    said_bytes: &mut usize,
-) -> Result<Vec<Case>, SuiteError> {
-    let unnamed = Keys { place: format!("case {number}"), table };
-    let name = unnamed.text("name")?.ok_or(SuiteError::NoName { number })?;
-    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let begins = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if !begins || !name.chars().all(sound) || name.len() > 100 {
-        return Err(SuiteError::BadName { number, name });
-    }
-    let own = Keys { place: format!("case `{name}`"), table };
-    own.only(&[&["name"], &OPTIONS[..]].concat())?;
-    // What the case says wins; of the three ways to begin, its own replaces that of the defaults.
-    let ways = ["prompt", "tokens", "lengths"];
-    let own_way = ways.iter().any(|way| table.contains_key(*way));
-    let reseeded = own_way && !table.contains_key("lengths");
-    let kept = |key: &str| !((own_way && ways.contains(&key)) || (reseeded && key == "seed"));
-    let kept = defaults.iter().filter(|(key, _)| kept(key));
-    let said = kept.chain(table).map(|(key, value)| (key.clone(), value.clone()));
-    let merged: Table = said.collect();
-    let keys = Keys { place: own.place, table: &merged };
-    let given: Vec<&'static str> =
-        ways.into_iter().filter(|way| merged.contains_key(*way)).collect();
-    if let [one, two, ..] = given[..] {
-        return Err(SuiteError::TwoPrompts { place: keys.place, one, two });
-    }
-    let options = options(&keys)?;
-    let seed = keys.seed("seed")?;
-    let lengths = keys.counts("lengths", TOKENS_MAX)?;
-    *said_bytes += size_bytes(&options) * lengths.as_ref().map_or(1, Vec::len);
-    if *said_bytes > SAID_BYTES_MAX {
-        return Err(SuiteError::TooMuchSaid { bytes_max: SAID_BYTES_MAX });
-    }
-    let Some(lengths) = lengths else {
-        if seed.is_some() {
-            return Err(SuiteError::SeedWithoutLengths { place: keys.place });
-        }
-        return Ok(vec![Case { name, options, drawn: None }]);
-    };
-    let mut seen = BTreeSet::new();
-    if let Some(&length) = lengths.iter().find(|length| !seen.insert(**length)) {
-        return Err(SuiteError::DuplicateLength { place: keys.place, length });
-    }
-    if lengths.len() > CASES_MAX {
-        return Err(SuiteError::TooManyCases { cases_max: CASES_MAX });
-    }
-    let case = |length| Case {
-        name: format!("{name}-{length}"),
-        options: options.clone(),
-        drawn: Some(Drawn { seed: seed.unwrap_or(0), length }),
-    };
-    Ok(lengths.into_iter().map(case).collect())
-}
-
-/// What options take besides themselves.
-fn size_bytes(options: &RunOptions) -> usize {
-    let texts = [&options.model, &options.prompt].into_iter().flatten().map(String::len);
-    texts.sum::<usize>()
-        + options.tokens.as_ref().map_or(0, |tokens| size_of::<u32>() * tokens.len())
-}
-
-fn options(keys: &Keys<'_>) -> Result<RunOptions, SuiteError> {
-    let mut options = RunOptions {
-        model: keys.text("model")?,
-        prompt: keys.text("prompt")?,
-        tokens: keys.tokens("tokens")?,
-        context_tokens: keys.count("context_tokens", TOKENS_MAX)?,
-        threads: keys.count("threads", 4096)?,
-        past_end: keys.flag("past_end")?.unwrap_or(false),
-        ..RunOptions::default()
-    };
-    if let Some(text) = keys.text("device")? {
-        let known = ["auto", "host", "hip", "hip:N", "cuda", "cuda:N"];
-        options.device = text.parse().map_err(|_| keys.unknown("device", text.clone(), &known))?;
-    }
-    options.reference = keys.word("reference")?.unwrap_or(options.reference);
-    options.activations = keys.word("activations")?.unwrap_or(options.activations);
-    options.kv = keys.word("kv")?.unwrap_or(options.kv);
-    options.drive = keys.word("drive")?.unwrap_or(options.drive);
-    options.tap = keys.word("tap")?.unwrap_or(options.tap);
-    options.ubatch = keys.count("ubatch", TOKENS_MAX)?.unwrap_or(options.ubatch);
-    options.max_tokens = keys.count("max_tokens", TOKENS_MAX)?.unwrap_or(options.max_tokens);
-    Ok(options)
 }

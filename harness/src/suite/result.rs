@@ -1,9 +1,12 @@
 //! What the cases of a suite say, and what they say together.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::figures::Figures;
+use super::found::Found;
 
 /// The answer of one case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
     /// Equal bits, or distances within their limits.
@@ -66,7 +69,7 @@ impl NotRun {
 }
 
 /// One case with its answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseResult {
     /// Its name.
     pub name: String,
@@ -78,6 +81,41 @@ pub struct CaseResult {
     pub duration_seconds: f64,
     /// In one sentence.
     pub message: String,
+    /// What it ran on: file, options, seed, model and program in one hash. Equal keys say that a
+    /// result can be taken over; a case that did not come so far has none.
+    pub key: Option<String>,
+    /// Whether it is the result of an earlier run of the same suite.
+    pub reused: bool,
+    /// The stream of its tokens, where they are drawn.
+    pub seed: Option<u64>,
+    /// Where the reference's side came from, where a recording was written or asked for.
+    pub reference: Option<String>,
+    /// How much was compared, where something ran.
+    pub figures: Option<Figures>,
+    /// The first operation that differs, after a divergence that was looked into.
+    pub found: Option<Found>,
+    /// The command that runs it again.
+    pub replay: Option<String>,
+}
+
+impl CaseResult {
+    /// One that has a name and a verdict only.
+    pub fn new(name: impl Into<String>, code: Option<u8>, message: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            verdict: Word::of(code),
+            exit_code: code,
+            duration_seconds: 0.0,
+            message: message.into(),
+            key: None,
+            reused: false,
+            seed: None,
+            reference: None,
+            figures: None,
+            found: None,
+            replay: None,
+        }
+    }
 }
 
 /// All cases: the whole of `suite.json`.
@@ -91,6 +129,8 @@ pub struct SuiteResult {
     pub complete: bool,
     /// The worst answer, as an exit code.
     pub exit_code: u8,
+    /// The number that stands for the day, or was asked for with --seed.
+    pub seed: Option<u64>,
     /// How many were asked for.
     pub cases_count: usize,
     /// The cases that are done, and those that will not be run.
@@ -123,7 +163,15 @@ impl SuiteResult {
         words.push_str(&counts.join(", "));
         let interrupted = self.cases.iter().any(|case| case.message == NotRun::Interrupted.words());
         let why = if interrupted { NotRun::Interrupted } else { NotRun::Budget };
-        format!("{words}; {} {}", self.count(Word::NotRun), why.words())
+        let (seen, runs) = self.canaries();
+        let words = format!("{words}; {} {}", self.count(Word::NotRun), why.words());
+        format!("{words}; canary seen in {seen} of {runs}")
+    }
+
+    /// In how many runs the planted bit was seen, of how many that compared or tried to.
+    pub fn canaries(&self) -> (usize, usize) {
+        let runs = || self.cases.iter().filter_map(|case| case.figures.as_ref());
+        (runs().filter(|figures| figures.canary_seen == Some(true)).count(), runs().count())
     }
 }
 

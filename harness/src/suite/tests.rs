@@ -22,7 +22,7 @@ fn cases_take_what_they_do_not_say_from_the_defaults() {
     assert_eq!(suite.budget_minutes, Some(1.5));
     let names: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["drawn-5", "drawn-9", "given", "said"]);
-    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9 }));
+    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9, dated: false }));
     let given = &suite.cases[2];
     assert_eq!((given.drawn, given.options.tokens.clone()), (None, Some(vec![1, 2])));
     assert_eq!((given.options.kv, given.options.tap), (KvChoice::F32, TapLevel::Op));
@@ -34,19 +34,118 @@ fn cases_take_what_they_do_not_say_from_the_defaults() {
 }
 
 #[test]
+fn lists_multiply_and_the_names_say_which_is_which() {
+    let names = |text: &str| -> Vec<String> {
+        suite(text).cases.into_iter().map(|case| case.name).collect()
+    };
+    let text = "[defaults]\nubatch = [7, 512]\n[[case]]\nname = \"a\"\nkv = [\"f32\", \"f16\"]\n\
+                model = [\"tiny\", \"some/where/my model.gguf\"]\nlengths = [1, 33]\n\
+                seed = [1, \"date\"]\n";
+    let cases = suite(text).cases;
+    assert_eq!(cases.len(), 32);
+    assert_eq!(cases[0].name, "a-tiny-kv-f32-ubatch7-seed1-1");
+    assert_eq!(cases[1].name, "a-tiny-kv-f32-ubatch7-seed1-33");
+    assert_eq!(cases[31].name, "a-my-model.gguf-kv-f16-ubatch512-seeddate-33");
+    let last = &cases[31];
+    assert_eq!(last.options.model.as_deref(), Some("some/where/my model.gguf"));
+    assert_eq!((last.options.kv, last.options.ubatch), (KvChoice::F16, 512));
+    assert_eq!(last.drawn, Some(Drawn { seed: 0, length: 33, dated: true }));
+    assert_eq!(
+        names("[[case]]\nname = \"p\"\nprompt = [\"One\", \"Two\"]\n"),
+        ["p-prompt1", "p-prompt2"]
+    );
+    // A case that says one value has that one, and a list of one is a list.
+    let own = "[defaults]\nubatch = [7, 9]\n[[case]]\nname = \"a\"\nubatch = 3\n";
+    assert_eq!(names(own), ["a"]);
+    assert_eq!(names("[[case]]\nname = \"a\"\nubatch = [3]\n"), ["a-ubatch3"]);
+    // What has no value in the end is refused by name, as a single one is.
+    let error = parse(b"[[case]]\nname = \"a\"\nkv = [\"f32\", \"f8\"]\n").unwrap_err();
+    assert_eq!(error.to_string(), "`kv` in case `a` is `f8`");
+}
+
+#[test]
+fn lists_are_counted_before_anything_is_made_of_them() {
+    let list = |key: &str, count: usize| {
+        let numbers: Vec<String> = (1..=count).map(|number| number.to_string()).collect();
+        format!("{key} = [{}]\n", numbers.join(","))
+    };
+    let text = |count: usize| {
+        let keys = ["ubatch", "threads", "max_tokens", "context_tokens", "seed", "lengths"];
+        let lists = keys.map(|key| list(key, count)).concat();
+        format!("[[case]]\nname = \"a\"\n{lists}")
+    };
+    assert_eq!(parse(text(4).as_bytes()).unwrap().cases.len(), 4096);
+    assert!(matches!(parse(text(1000).as_bytes()), Err(SuiteError::TooManyCases { .. })));
+    // Every list's value is said in every case.
+    let prompt = "p".repeat(5000);
+    let text = format!("[[case]]\nname = \"a\"\nprompt = [\"{prompt}\"]\n{}", list("ubatch", 9000));
+    assert!(matches!(parse(text.as_bytes()), Err(SuiteError::TooMuchSaid { .. })));
+    let long = format!("[[case]]\nname = \"{}\"\nmodel = [\"{}\"]", "n".repeat(99), "m".repeat(99));
+    assert!(matches!(parse(long.as_bytes()), Err(SuiteError::BadName { .. })));
+}
+
+#[test]
+fn the_day_is_a_seed_and_a_seed_that_is_asked_for_is_everybodys() {
+    let text = "[[case]]\nname = \"day\"\nlengths = [2]\nseed = \"date\"\n\
+                [[case]]\nname = \"own\"\nlengths = [2]\nseed = 5\n[[case]]\nname = \"text\"\n";
+    let seeds = |asked, day| {
+        let mut suite = suite(text);
+        let said = suite.draw_from(asked, day);
+        let of = |case: &Case| case.drawn.map(|drawn| (drawn.seed, drawn.dated));
+        (said, suite.cases.iter().map(of).collect::<Vec<_>>())
+    };
+    let none = None::<(u64, bool)>;
+    let day = 20_261_126;
+    let expected = vec![Some((day, true)), Some((5, false)), none];
+    assert_eq!(seeds(None, day), (Some(day), expected));
+    let all = |seed| vec![Some((seed, true)), Some((seed, true)), none];
+    assert_eq!(seeds(Some(Seed::Date), day), (Some(day), all(day)));
+    assert_eq!(seeds(Some(Seed::Number(9)), day), (Some(9), all(9)));
+    let mut fixed = suite("[[case]]\nname = \"own\"\nlengths = [2]\n");
+    assert_eq!(fixed.draw_from(None, day), None);
+}
+
+#[test]
 fn drawn_tokens_are_those_of_the_seed() {
-    let tokens = |length| Drawn { seed: 3, length }.tokens(500);
+    let tokens = |length| Drawn { seed: 3, length, dated: false }.tokens(500);
     assert_eq!(tokens(9)[..5], tokens(5));
     assert!(tokens(999).iter().all(|id| *id < 500));
-    assert_ne!(tokens(9), Drawn { seed: 4, length: 9 }.tokens(500));
+    assert_ne!(tokens(9), Drawn { seed: 4, length: 9, dated: false }.tokens(500));
     // The first output of splitmix64 from state 0, a published test vector.
-    let first = Drawn { seed: 0, length: 1 }.tokens(1 << 31);
+    let first = Drawn { seed: 0, length: 1, dated: false }.tokens(1 << 31);
     assert_eq!(u64::from(first[0]), 0xe220_a839_7b1d_cdaf % (1 << 31));
+}
+
+/// The beginning of a case.
+const CASE: &str = "[[case]]\nname = \"a\"\n";
+
+/// A text with `CASE` in it is refused with these words and this way out.
+fn refused(text: &str, words: &str, hint: &str) {
+    let text = text.replace("CASE", CASE);
+    let error = parse(text.as_bytes()).err().unwrap_or_else(|| panic!("no error: {text}"));
+    let (said, way) = (error.to_string(), error.hint());
+    assert!(said.contains(words), "{text}\n{said}");
+    assert!(way.contains(hint) && !way.is_empty(), "{text}\n{way}");
+}
+
+#[test]
+fn defects_of_lists_seeds_and_limits() {
+    for (text, words, hint) in [
+        ("CASEkv = []", "`kv` in case `a` is empty, one value, or a list of them is due", ""),
+        ("CASEubatch = [[1]]", "`ubatch` in case `a` is a list, a whole number is due", ""),
+        ("CASEpast_end = [true]", "`past_end` in case `a` is a list", "true or false"),
+        ("CASElengths = [1]\nseed = \"today\"", "`seed` in case `a` is `today`", "date"),
+        ("CASEseed = \"date\"", "case `a` has a `seed` and no `lengths`", ""),
+        ("CASElimit_minutes = 0", "`limit_minutes` in case `a` is 0, more than 0 minutes", ""),
+        ("CASEfind_on_divergence = 1", "`find_on_divergence` in case `a` is a whole", ""),
+        ("CASEubatch = [7, 7]", "two cases are called `a-ubatch7`", "each list"),
+    ] {
+        refused(text, words, hint);
+    }
 }
 
 #[test]
 fn every_defect_has_its_words_and_its_way_out() {
-    let case = "[[case]]\nname = \"a\"\n";
     for (text, words, hint) in [
         ("", "the suite has no case", "add a table [[case]] with a name"),
         ("case = []", "the suite has no case", "[[case]]"),
@@ -97,15 +196,11 @@ fn every_defect_has_its_words_and_its_way_out() {
         ("budget_minutes = 0\nCASE", "`budget_minutes` in the suite is 0, more than 0 minutes", ""),
         ("budget_minutes = nan\nCASE", "`budget_minutes` in the suite is NaN", ""),
     ] {
-        let text = text.replace("CASE", case);
-        let error = parse(text.as_bytes()).err().unwrap_or_else(|| panic!("no error: {text}"));
-        let (said, way) = (error.to_string(), error.hint());
-        assert!(said.contains(words), "{text}\n{said}");
-        assert!(way.contains(hint) && !way.is_empty(), "{text}\n{way}");
+        refused(text, words, hint);
     }
     assert_eq!(parse(b"a\xff").unwrap_err(), SuiteError::NotUtf8 { byte: 1 });
     let lengths: Vec<String> = (1..=CASES_MAX + 1).map(|length| length.to_string()).collect();
-    let many = format!("{case}lengths = [{}]", lengths.join(","));
+    let many = format!("{CASE}lengths = [{}]", lengths.join(","));
     assert!(matches!(parse(many.as_bytes()), Err(SuiteError::TooManyCases { .. })));
 }
 
@@ -161,10 +256,13 @@ fn the_worst_answer_wins() {
 }
 
 #[test]
-fn the_example_is_right() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/suites/quick.toml");
-    let suite = parse(&std::fs::read(path).unwrap()).unwrap();
-    assert!(suite.cases.len() >= 8, "{}", suite.cases.len());
+fn the_suites_that_come_along_are_right() {
+    for (name, least) in [("quick", 8), ("host", 30), ("nightly", 50)] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/suites");
+        let suite = parse(&std::fs::read(format!("{folder}/{name}.toml")).unwrap()).unwrap();
+        assert!(suite.cases.len() >= least, "{name}: {}", suite.cases.len());
+        assert!(suite.budget_minutes.is_some(), "{name}");
+    }
 }
 
 proptest! {

@@ -32,6 +32,8 @@ pub(crate) fn read(bytes: &[u8]) -> Came {
     };
     assert!((1..=CASES_MAX).contains(&suite.cases.len()));
     assert!(suite.budget_minutes.is_none_or(|minutes| minutes > 0.0 && minutes <= 1e5));
+    let day = suite.clone().draw_from(None, 20_261_126);
+    assert_eq!(day.is_some(), suite.cases.iter().any(|case| case.drawn.is_some_and(|d| d.dated)));
     let mut names = BTreeSet::new();
     for case in &suite.cases {
         let name = case.name.as_str();
@@ -39,6 +41,7 @@ pub(crate) fn read(bytes: &[u8]) -> Came {
         let sound = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(name.len() <= 120 && name.chars().all(sound), "{name:?}");
         assert!(name.starts_with(|c: char| c.is_ascii_alphanumeric()), "{name:?}");
+        assert!(case.limit_minutes.is_none_or(|minutes| minutes > 0.0 && minutes <= 1e5));
         let options = &case.options;
         let ways = [options.prompt.is_some(), options.tokens.is_some(), case.drawn.is_some()];
         assert!(ways.into_iter().filter(|way| *way).count() <= 1, "{name} begins twice");

@@ -14,6 +14,9 @@ pub(crate) fn lockstep(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lockstep"))
         .args(arguments)
         .env("COLUMNS", "100")
+        // Annotations have tests of their own.
+        .env_remove("GITHUB_ACTIONS")
+        .env_remove("GITHUB_STEP_SUMMARY")
         // What is said of a missing GPU does not depend on this machine's.
         .env("LOCKSTEP_LIBAMDHIP64", "no/such/libamdhip64.so")
         .output()
