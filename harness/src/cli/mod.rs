@@ -11,6 +11,7 @@ mod fixture;
 mod import;
 mod inspect;
 mod launches;
+mod nights;
 mod options;
 mod replay;
 mod run;
