@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what Rust does not bring, with apt-get and sudo where it is needed: a C++ compiler for the
 # kernels, pip for the real model. Arguments add to that: `clang`, the second compiler that
-# ci/long.sh takes; `hip`, what compiles the kernels for AMD GPUs and reads the result.
+# ci/long.sh takes; `hip`, what compiles the kernels for AMD GPUs and reads the result; `lint`, what
+# the linter of workflows runs in.
 set -euo pipefail
 
 missing=()
@@ -15,8 +16,9 @@ for wish in "$@"; do
             command -v ld.lld-19 > /dev/null || missing+=(lld-19)
             command -v llvm-readelf-19 > /dev/null || missing+=(llvm-19)
             ;;
+        lint) command -v npm > /dev/null || missing+=(npm) ;;
         *)
-            echo "unknown argument $wish: clang and hip are known" >&2
+            echo "unknown argument $wish: clang, hip and lint are known" >&2
             exit 2
             ;;
     esac
