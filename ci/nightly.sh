@@ -226,7 +226,7 @@ night_suite() {
     fi
     local left=$(((step_end - SECONDS) / 60))
     left=$((left > 2 ? left - 1 : 1))
-    limited "$lockstep" suite "$file" --out "$out/suite" --budget-minutes $left "${options[@]}"
+    limited "$lockstep" suite "$file" --out "$out/suite" --budget-minutes "$left" "${options[@]}"
 }
 
 night_performance() {
