@@ -13,6 +13,7 @@ export RUSTDOCFLAGS="-D warnings"
 export LOCKSTEP_REQUIRE_HIP=1
 
 step ci/tools.sh hip
+step ci/lint.sh
 step cargo fmt --all --check
 step cargo clippy --locked --workspace --all-targets -- -D warnings
 step cargo doc --locked --workspace --no-deps

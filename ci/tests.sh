@@ -2,7 +2,7 @@
 # Runs the README's test command and ends with the sum of the runner's own summaries. A test that
 # was ignored is skipped, never passed. Fails when a test fails and when none ran.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

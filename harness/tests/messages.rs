@@ -151,6 +151,9 @@ fn bad_options() {
     }
     says("error_wide_i8", &["run", "--reference", "wide", "--activations", "i8"]);
     says("error_unknown_name", &["fetch", "no-such-model"]);
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().to_str().unwrap();
+    says("error_by_hand", &["fetch", "llama3-8b-instruct-q4_k_m", "--cache", cache]);
 }
 
 #[test]

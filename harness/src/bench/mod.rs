@@ -1,8 +1,11 @@
-//! How fast each side is, alone and together: medians, each part in a process of its own.
+//! How fast each side is, alone and together: medians, each part in a process of its own, and
+//! whether that is slower than on the nights before.
 //!
 //! **Invariant:** no part shares a thread pool, a cache or an environment variable with another.
 
 pub mod candle;
+pub mod history;
+pub mod judgement;
 pub mod part;
 pub mod table;
 

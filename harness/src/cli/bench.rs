@@ -7,12 +7,15 @@ use clap::Args;
 use engine::DeviceChoice;
 use reference::Mode;
 
+use super::nights::{self, NightsOptions};
 use super::options::{
     ActivationsChoice, KvChoice, ReferenceChoice, TIME_LIMIT_SECONDS, positive, word,
 };
 use super::sides::{self, Setup};
 use super::{EXIT_CODES, Failure, Format, run};
 use crate::bench::candle::Candle;
+use crate::bench::history::{Machine, Setting};
+use crate::bench::judgement::Judgement;
 use crate::bench::part::{Alone, Steps, Together, measure};
 use crate::bench::table::{Ratio, ratios, table};
 use crate::bench::{Measured, Part, Seconds, Work};
@@ -27,9 +30,14 @@ Examples:
   lockstep bench --model smollm2-135m-instruct --threads 2
   lockstep bench --model smollm2-135m-instruct --repeat 5 --format json
   lockstep bench --model 8b.gguf --device cuda --parts engine --prefill 4096 --decode 64
+  lockstep bench --device hip --parts engine --history nights.jsonl --night 2026-07-01
 
 The engine's steps bring back digests of what is watched, 32 bytes a row, and never a whole row.
-Each line of the table is measured in its own process, after one warm-up; figures are medians.";
+Each line of the table is measured in its own process, after one warm-up; figures are medians.
+
+With --history each speed is compared with the median of the last 14 nights; with fewer than 3 it is
+not judged. The spread is four median deviations: a speed below --fail-below but within the spread
+warns, one below --warn-below but within it is ok. Exit code 1: a speed fails.";
 
 /// Measure both sides, apart and together, and candle beside them
 #[derive(Debug, Args)]
@@ -83,6 +91,9 @@ pub(super) struct BenchCommand {
     #[arg(long, value_name = "PART,PART", value_delimiter = ',', value_enum)]
     parts: Vec<Part>,
 
+    #[command(flatten)]
+    nights: NightsOptions,
+
     /// Text for people, or one JSON object for programs
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     format: Format,
@@ -109,6 +120,8 @@ struct Report<'a> {
     checking: bool,
     parts: &'a [Measured],
     ratios: &'a [Ratio],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<&'a [Judgement]>,
 }
 
 impl BenchCommand {
@@ -135,7 +148,7 @@ impl BenchCommand {
     }
 
     fn parent(&self, model: &Model, work: &Work) -> Result<u8, Failure> {
-        let mut output = Output::new(io::stdout());
+        let nights = self.nights.open(self.device, model)?;
         let mut parts = Vec::new();
         let chosen = if self.parts.is_empty() { &Part::ALL[..] } else { &self.parts };
         for &part in chosen {
@@ -145,19 +158,48 @@ impl BenchCommand {
             let seconds = self.spawn(part, work)?;
             parts.push(Measured::new(part, work, seconds));
         }
-        let ratios = ratios(&parts);
+        let judgements = match &nights {
+            Some(nights) => Some(nights.add(&self.setting(nights.machine(), work), &parts)?),
+            None => None,
+        };
+        self.tell(model, work, &parts, judgements.as_deref())?;
+        Ok(judgements.as_deref().map_or(0, nights::exit_code))
+    }
+
+    /// What a speed of this command depends on.
+    fn setting(&self, machine: Machine, work: &Work) -> Setting {
+        Setting {
+            machine,
+            work: *work,
+            activations: word(self.activations),
+            kv: word(self.kv),
+            ubatch: self.ubatch,
+            tap: word(self.tap),
+            checking: !self.unchecked,
+        }
+    }
+
+    fn tell(
+        &self,
+        model: &Model,
+        work: &Work,
+        parts: &[Measured],
+        history: Option<&[Judgement]>,
+    ) -> io::Result<()> {
+        let mut output = Output::new(io::stdout());
+        let ratios = ratios(parts);
         if self.format == Format::Json {
             let report = Report {
                 lockstep: env!("CARGO_PKG_VERSION"),
                 model: &model.name,
                 work: *work,
                 checking: !self.unchecked,
-                parts: &parts,
+                parts,
                 ratios: &ratios,
+                history,
             };
-            serde_json::to_writer(&mut output, &report).map_err(io::Error::from)?;
-            writeln!(output)?;
-            return Ok(0);
+            serde_json::to_writer(&mut output, &report)?;
+            return writeln!(output);
         }
         writeln!(
             output,
@@ -169,11 +211,11 @@ impl BenchCommand {
             work.repeat,
             if self.unchecked { "; unchecked: no guard zones, no poison" } else { "" }
         )?;
-        writeln!(output, "{}", table(&parts))?;
+        writeln!(output, "{}", table(parts))?;
         for Ratio { name, value, goal } in &ratios {
             writeln!(output, "{name:<48}  {value:>6.2}  (goal: {goal})")?;
         }
-        Ok(0)
+        nights::tell(&mut output, history.unwrap_or_default())
     }
 
     fn spawn(&self, part: Part, work: &Work) -> Result<Seconds, Failure> {

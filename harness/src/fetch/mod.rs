@@ -12,10 +12,12 @@ use tempfile::{NamedTempFile, TempDir};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+mod by_hand;
 mod pip;
 #[cfg(test)]
 mod tests;
 
+pub use by_hand::{known, take};
 pub use pip::pip;
 
 /// Why a model is not in the cache afterwards.
@@ -39,6 +41,16 @@ pub enum FetchError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Nobody may hand this model on.
+    #[error("model {name} cannot be downloaded here: {licence}")]
+    ByHand {
+        /// The model.
+        name: String,
+        /// What is to be accepted first.
+        licence: String,
+        /// What the file is called.
+        file: String,
     },
     /// No Python with pip.
     #[error("no pip: tried {tried}")]
@@ -82,6 +94,10 @@ impl FetchError {
             Self::NoCache | Self::Cache { .. } => {
                 "give --cache, or set LOCKSTEP_CACHE to a folder that can be written to".to_owned()
             }
+            Self::ByHand { name, file, .. } => format!(
+                "get {file} from where you accepted its licence, then \
+                 `lockstep fetch {name} --from {file}`"
+            ),
             Self::NoPip { .. } => {
                 "install Python 3 with pip (Debian: apt-get install python3-pip)".to_owned()
             }
@@ -186,6 +202,7 @@ pub fn cache_folder() -> Result<PathBuf, FetchError> {
 /// # Errors
 /// [`FetchError::Cache`] when a file is there but cannot be read.
 pub fn look_up(name: &str, entry: &Entry, cache: &Path) -> Result<Cached, FetchError> {
+    let Some(entry) = &known(name, entry, cache)? else { return Ok(Cached::Missing) };
     let path = cache.join(name).join(&entry.file);
     let failed = |source| FetchError::Cache { path: path.clone(), source };
     let mut file = match File::open(&path) {
@@ -227,6 +244,10 @@ pub fn fetch(
         Cached::Whole(path) => return Ok(Fetched::AlreadyThere(path)),
         Cached::Damaged(path, damage) => watch(Event::Replacing(path, damage)),
         Cached::Missing => {}
+    }
+    if entry.package.is_empty() {
+        let (name, licence) = (name.to_owned(), entry.licence.clone());
+        return Err(FetchError::ByHand { name, licence, file: entry.file.clone() });
     }
     sweep(&folder).map_err(failed)?;
     let temporary = TempDir::with_prefix_in(TEMPORARY, &folder).map_err(failed)?;
