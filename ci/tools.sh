@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # Installs what Rust does not bring, with apt-get and sudo where it is needed: a C++ compiler for the
 # kernels, pip for the real model. Arguments add to that: `clang`, the second compiler that
-<<<<<<< HEAD
 # ci/long.sh takes; `hip`, what compiles the kernels for AMD GPUs and reads the result; `browser`, the
-# Chromium that opens reports in harness/tests/report_browser.rs.
-=======
-# ci/long.sh takes; `hip`, what compiles the kernels for AMD GPUs and reads the result; `lint`, what
-# the linter of workflows runs in.
->>>>>>> nightly
+# Chromium that opens reports in harness/tests/report_browser.rs; `lint`, what the linter of workflows
+# runs in.
 set -euo pipefail
 
 missing=()
@@ -21,17 +17,12 @@ for wish in "$@"; do
             command -v ld.lld-19 > /dev/null || missing+=(lld-19)
             command -v llvm-readelf-19 > /dev/null || missing+=(llvm-19)
             ;;
-<<<<<<< HEAD
         browser)
             command -v chromium chromium-browser google-chrome > /dev/null || missing+=(chromium)
             ;;
-        *)
-            echo "unknown argument $wish: clang, hip and browser are known" >&2
-=======
         lint) command -v npm > /dev/null || missing+=(npm) ;;
         *)
-            echo "unknown argument $wish: clang, hip and lint are known" >&2
->>>>>>> nightly
+            echo "unknown argument $wish: clang, hip, browser and lint are known" >&2
             exit 2
             ;;
     esac
