@@ -11,8 +11,10 @@ step() {
 export RUSTDOCFLAGS="-D warnings"
 # A kernel that does not compile for AMD GPUs, and a test of that code that is skipped, are errors.
 export LOCKSTEP_REQUIRE_HIP=1
+# Nor does a report go by that no browser has opened.
+export LOCKSTEP_REQUIRE_BROWSER=1
 
-step ci/tools.sh hip
+step ci/tools.sh hip browser
 step ci/lint.sh
 step cargo fmt --all --check
 step cargo clippy --locked --workspace --all-targets -- -D warnings
