@@ -27,12 +27,12 @@ pub enum ReferenceChoice {
 /// Digits of an activation in products with quantised weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum ActivationsChoice {
-    /// Three
+    /// Three int8 digits, 24 bits
     #[default]
     I24,
-    /// Two
+    /// Two int8 digits, 16 bits
     I16,
-    /// One
+    /// One int8 digit, as other engines do
     I8,
 }
 
@@ -68,7 +68,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "1,2,3", value_delimiter = ',', group = "text")]
     pub tokens: Option<Vec<u32>>,
 
-    /// How many tokens to generate: this many steps are compared, the prompt's last token is one
+    /// How many steps are compared: the prompt, then one generated token after another
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
     pub max_tokens: usize,
 
@@ -149,7 +149,7 @@ pub struct RunOptions {
     pub quiet: bool,
 
     /// A fault to plant into the engine, by its id in `lockstep faults`
-    #[arg(long, value_name = "ID", hide = true, conflicts_with = "engine_command")]
+    #[arg(long, value_name = "ID", conflicts_with = "engine_command")]
     pub plant: Option<engine::Fault>,
 }
 
