@@ -308,7 +308,7 @@ impl fmt::Display for Divergence {
         }
         let Some(element) = &self.element else { return Ok(()) };
         let (actual, expected) = match self.difference {
-            Difference::Chunking { .. } => ("there", "in one prefill"),
+            Difference::Chunking { .. } => ("cut so", "in the run"),
             _ => ("engine", "reference"),
         };
         let Element { index, .. } = element;

@@ -28,9 +28,11 @@ pub fn facts(
     let words = token(place.key.token_id).map_or_else(String::new, |text| format!(" {text:?}"));
     let Some(located) = &finding.located else {
         let mut facts = vec![
-            ("found", format!("{divergence}{words}")),
+            ("found", divergence.to_string()),
             ("", kind_words(finding.kind).to_owned()),
+            ("token", words.trim_start().to_owned()),
         ];
+        facts.retain(|(_, words)| !words.is_empty());
         if let Some(distances) = &finding.distances {
             facts.push(("judged", distances.words()));
             let tap = distances.first.as_ref().map(|excess| excess.tap);
@@ -123,7 +125,7 @@ fn kind_words(kind: Kind) -> &'static str {
         }
         Kind::Chunking => {
             "one side gives other bits when the tokens are cut in another way: run `lockstep find` \
-             with --ubatch of that size"
+             with --tokens of the prompt and of what it chose, --max-tokens 1 and --ubatch of that size"
         }
         Kind::Distance => "judged by distance from f64, not by bits",
     }
