@@ -11,14 +11,12 @@ use harness::faults::subject::{Place, Subject};
 use harness::faults::table::table;
 use harness::faults::{Trial, due, trial};
 use serde_json::Value;
-use support::{lockstep, settings, transcript};
+use support::{lockstep, settings_without_times, transcript};
 
 #[test]
 fn every_fault_is_caught_placed_and_explained() {
     let output = lockstep(&["faults", "--threads", "1"]);
-    let mut settings = settings();
-    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
-    settings.bind(|| insta::assert_snapshot!("faults", transcript(&output)));
+    settings_without_times().bind(|| insta::assert_snapshot!("faults", transcript(&output)));
     assert_eq!(output.status.code(), Some(0), "a fault was not caught, placed or explained");
 }
 
@@ -58,6 +56,21 @@ fn on_a_given_model_a_fault_that_cannot_show_counts_as_nothing() {
     assert_eq!(lines[1]["place"], "layer 0 attn_out, step 1");
 }
 
+/// Nothing planted is nothing shown, and no answer about the device that was named.
+#[test]
+fn where_no_fault_can_show_nothing_was_compared() {
+    let only = ["faults", "--model", "tiny", "--only", "F01", "--threads", "1"];
+    let output = lockstep(&only);
+    let said = transcript(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("0 of 0 caught") && said.contains("F01 does not apply"), "{said}");
+    // The tests' environment hides the library of this device.
+    let output = lockstep(&[&only[..], &["--device", "hip"]].concat());
+    let said = transcript(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("no/such/libamdhip64.so"), "{said}");
+}
+
 /// The faults of a GPU, on the host's build of a GPU's code.
 #[test]
 fn what_is_planted_into_tuned_kernels_is_found_as_well() {
@@ -78,9 +91,7 @@ fn what_is_planted_into_tuned_kernels_is_found_as_well() {
             });
         }
     }
-    let mut settings = settings();
-    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
-    settings.bind(|| insta::assert_snapshot!("faults_waves", table(&trials)));
+    settings_without_times().bind(|| insta::assert_snapshot!("faults_waves", table(&trials)));
     assert!(trials.iter().all(Trial::right), "a fault was not caught, placed or explained");
 }
 
@@ -90,4 +101,17 @@ fn an_unknown_fault_is_named_with_those_that_there_are() {
     let said = transcript(&output);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("unknown fault `F99`: use one of F01, F02"), "{said}");
+}
+
+/// Times of any length leave the same table: a snapshot is not to say how slow a machine is.
+#[test]
+fn no_snapshot_knows_how_wide_its_times_were() {
+    let table_after = |seconds| {
+        let trial = Trial::skipped(&CASES[0], "tiny", "a reason".to_owned());
+        table(&[Trial { skipped: None, seconds, ..trial }])
+    };
+    for seconds in [1.0, 10.0, 100.0, 12_345.0] {
+        let table = table_after(seconds);
+        settings_without_times().bind(|| insta::assert_snapshot!("faults_times", table));
+    }
 }

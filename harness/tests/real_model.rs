@@ -10,7 +10,7 @@ use harness::model::{Model, Prompt};
 use harness::sides::TapLevel;
 use libtest_mimic::{Arguments, Trial};
 use support::matrix::Case;
-use support::{all_agree, lockstep, settings, transcript};
+use support::{all_agree, lockstep, settings_without_times, transcript};
 
 const MODEL: &str = "smollm2-135m-instruct";
 
@@ -65,9 +65,7 @@ fn smollm2_writes_what_the_readme_says(_: &Model) {
 /// The fault matrix as a snapshot, without its times.
 fn faults_are_found(snapshot: &str, arguments: &[&str]) {
     let output = lockstep(&[&["faults"], arguments].concat());
-    let mut settings = settings();
-    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
-    settings.bind(|| insta::assert_snapshot!(snapshot, transcript(&output)));
+    settings_without_times().bind(|| insta::assert_snapshot!(snapshot, transcript(&output)));
     assert_eq!(output.status.code(), Some(0), "a fault was not caught, placed or explained");
 }
 

@@ -34,7 +34,11 @@ that is given. A GPU's kernels are compiled anew for each fault that is one of t
 whether the first tap that differs is the one that is due, `so` whether the cause is. The last
 columns are what weaker checks would have seen of the same run. Below the table stands which faults
 cannot show on that model or device, and why; they count as nothing.
-Exit code 1: a fault was not caught, placed or explained, or there was an alarm without one.";
+Exit code 1: a fault was not caught, placed or explained, or there was an alarm without one; 4:
+none of them can show there.";
+
+/// Nothing was planted.
+const NOTHING: u8 = 4;
 
 /// Plant every fault of the matrix: caught, placed, explained, and what weaker checks would see
 #[derive(Debug, Args)]
@@ -94,18 +98,20 @@ impl FaultsCommand {
             output.write_all(table::table(&trials).as_bytes())?;
             output.flush()?;
         }
+        if trials.iter().all(|trial| trial.skipped.is_some()) {
+            return Ok(NOTHING);
+        }
         Ok(u8::from(!trials.iter().all(Trial::right)))
     }
 
-    /// Where the engine runs: of `auto`, what is there.
+    /// Where the engine runs: of `auto`, what is there. It is opened even where nothing can be
+    /// planted, since nothing can be said of a device that is missing.
     fn place(&self) -> Result<Place, Failure> {
         let threads = self.threads.unwrap_or_else(all_threads);
+        let opened = Device::open(self.device, None, threads)
+            .map_err(|error| Failure::device(error.to_string()))?;
         let device = match self.device {
-            DeviceChoice::Auto => {
-                let opened = Device::open(self.device, None, threads);
-                let opened = opened.map_err(|error| Failure::device(error.to_string()))?;
-                opened.describe().device.parse().unwrap_or_default()
-            }
+            DeviceChoice::Auto => opened.describe().device.parse().unwrap_or_default(),
             chosen => chosen,
         };
         Ok(Place { device, ..Place::host(threads) })

@@ -28,9 +28,10 @@ pub struct Capture {
     key: Key,
     width: usize,
     rows_before: usize,
+    rows_seen: usize,
     expected: Vec<Vec<f32>>,
     actual: Vec<Vec<f32>>,
-    differing: Vec<Vec<usize>>,
+    counts: Counts,
 }
 
 impl Capture {
@@ -41,9 +42,10 @@ impl Capture {
             key: key.clone(),
             width: one.len(),
             rows_before,
+            rows_seen: 0,
             expected: Vec::new(),
             actual: Vec::new(),
-            differing: Vec::new(),
+            counts: Counts::new(one.len()),
         };
         (one.len() == two.len() && !one.is_empty()).then(|| {
             capture.push(one, two);
@@ -53,7 +55,7 @@ impl Capture {
 
     /// The next pair of rows; false where it is no row of this tap any more.
     pub fn add(&mut self, key: &Key, expected: &Row, actual: &Row) -> bool {
-        let next = self.key.position + self.differing.len();
+        let next = self.key.position + self.rows_seen;
         let same = key.tap == self.key.tap && key.layer == self.key.layer && key.position == next;
         let (Row::F32(one), Row::F32(two)) = (expected, actual) else { return false };
         let shaped = one.len() == self.width && two.len() == self.width;
@@ -64,9 +66,10 @@ impl Capture {
     }
 
     fn push(&mut self, expected: &[f32], actual: &[f32]) {
-        let pairs = expected.iter().zip(actual).enumerate();
-        let differs = pairs.filter(|(_, (one, two))| !rows::same(**one, **two));
-        self.differing.push(differs.map(|(column, _)| column).collect());
+        let line = self.rows_before + self.rows_seen;
+        self.counts.reach(line);
+        differing(expected, actual).for_each(|column| self.counts.add(line, column));
+        self.rows_seen += 1;
         if self.expected.len() < KEPT_ROWS_MAX {
             self.expected.push(expected.to_vec());
             self.actual.push(actual.to_vec());
@@ -75,19 +78,13 @@ impl Capture {
 
     /// What is shown of it.
     pub fn finish(&self) -> Neighbourhood {
-        let rows = self.rows_before + self.differing.len();
-        let column = self.differing[0].first().copied().unwrap_or(0);
+        let rows = self.rows_before + self.rows_seen;
+        let first = || differing(&self.expected[0], &self.actual[0]);
+        let column = first().next().unwrap_or(0);
         let folded = rows == 1 && self.width > WINDOW_COLUMNS;
         let (lines, columns) = match folded {
             true => (self.width.div_ceil(WINDOW_COLUMNS), WINDOW_COLUMNS),
             false => (rows, self.width),
-        };
-        let places = self.differing.iter().enumerate().flat_map(|(row, columns_differing)| {
-            columns_differing.iter().map(move |&column| (self.rows_before + row, column))
-        });
-        let place = |(row, column): (usize, usize)| match folded {
-            true => (column / WINDOW_COLUMNS, column % WINDOW_COLUMNS),
-            false => (row, column),
         };
         let (window_line, window_column) = match folded {
             true => {
@@ -121,9 +118,18 @@ impl Capture {
             window_column,
             expected_bits: window(&self.expected),
             actual_bits: window(&self.actual),
-            mask: mask(lines, columns, places.map(place)),
+            mask: match folded {
+                true => Counts::folded(lines, first()).mask(),
+                false => self.counts.mask(),
+            },
         }
     }
+}
+
+/// The columns in which two rows differ.
+fn differing<'a>(expected: &'a [f32], actual: &'a [f32]) -> impl Iterator<Item = usize> + 'a {
+    let pairs = expected.iter().zip(actual).enumerate();
+    pairs.filter(|(_, (one, two))| !rows::same(**one, **two)).map(|(column, _)| column)
 }
 
 /// Both sides' values around the first element that differs, and where all the others are.
@@ -168,17 +174,58 @@ pub struct Mask {
     pub cells: Vec<String>,
 }
 
-fn mask(lines: usize, columns: usize, places: impl Iterator<Item = (usize, usize)>) -> Mask {
-    let cell_lines = lines.div_ceil(MASK_LINES_MAX).max(1);
-    let cell_columns = columns.div_ceil(MASK_COLUMNS_MAX).max(1);
-    let mut counts = vec![vec![0; columns.div_ceil(cell_columns)]; lines.div_ceil(cell_lines)];
-    for (line, column) in places {
-        counts[line / cell_lines][column / cell_columns] += 1;
+/// How many elements differ in each cell of a mask: a tap may have a hundred million of them, and
+/// how many lines it has is known when it has ended.
+#[derive(Debug)]
+struct Counts {
+    cell_lines: usize,
+    cell_columns: usize,
+    cells: Vec<Vec<usize>>,
+}
+
+impl Counts {
+    fn new(columns: usize) -> Self {
+        let cell_columns = columns.div_ceil(MASK_COLUMNS_MAX).max(1);
+        Self { cell_lines: 1, cell_columns, cells: vec![vec![0; columns.div_ceil(cell_columns)]] }
     }
-    let size = cell_lines * cell_columns;
-    let digit = |count: &usize| char::from(b'0' + (count * 9).div_ceil(size).min(9) as u8);
-    let cells = counts.iter().map(|line| line.iter().map(digit).collect()).collect();
-    Mask { cell_lines, cell_columns, cells }
+
+    /// Those of one row that is shown in so many lines.
+    fn folded(lines: usize, differing: impl Iterator<Item = usize>) -> Self {
+        let mut counts = Self::new(WINDOW_COLUMNS);
+        counts.cell_lines = lines.div_ceil(MASK_LINES_MAX).max(1);
+        counts.reach(lines.saturating_sub(1));
+        differing.for_each(|place| counts.add(place / WINDOW_COLUMNS, place % WINDOW_COLUMNS));
+        counts
+    }
+
+    /// Has cells as far as a line; where they would be too many, two become one.
+    fn reach(&mut self, line: usize) {
+        while line / self.cell_lines >= MASK_LINES_MAX {
+            self.cell_lines *= 2;
+            let sum = |two: &[Vec<usize>]| {
+                let mut cells = two[0].clone();
+                let other = two.iter().skip(1).flatten();
+                cells.iter_mut().zip(other).for_each(|(cell, other)| *cell += other);
+                cells
+            };
+            self.cells = self.cells.chunks(2).map(sum).collect();
+        }
+        let columns = self.cells[0].len();
+        let lines = self.cells.len().max(line / self.cell_lines + 1);
+        self.cells.resize(lines, vec![0; columns]);
+    }
+
+    fn add(&mut self, line: usize, column: usize) {
+        self.cells[line / self.cell_lines][column / self.cell_columns] += 1;
+    }
+
+    fn mask(&self) -> Mask {
+        let Self { cell_lines, cell_columns, .. } = *self;
+        let size = cell_lines * cell_columns;
+        let digit = |count: &usize| char::from(b'0' + (count * 9).div_ceil(size).min(9) as u8);
+        let cells = self.cells.iter().map(|line| line.iter().map(digit).collect()).collect();
+        Mask { cell_lines, cell_columns, cells }
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +270,27 @@ mod tests {
         assert_eq!(shown.actual_bits[4][3], 2.0_f32.to_bits());
         assert_eq!((shown.mask.cells.len(), shown.mask.cell_lines), (64, 12));
         assert_eq!(&shown.mask.cells[58][..5], "00010");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_large_tap_is_bounded() {
+        let (same, other) = (row(vec![1.0; 300]), row(vec![2.0; 300]));
+        let mut capture = Capture::begin(&key(7), &same, &other, 7).unwrap();
+        for position in 8..1000 {
+            let actual = if position < 900 { &other } else { &same };
+            assert!(capture.add(&key(position), &same, actual));
+            assert!(capture.counts.cells.len() <= MASK_LINES_MAX);
+            assert!(capture.counts.cells.iter().all(|line| line.len() <= MASK_COLUMNS_MAX));
+        }
+        assert_eq!((capture.expected.len(), capture.actual.len()), (KEPT_ROWS_MAX, KEPT_ROWS_MAX));
+        let shown = capture.finish();
+        assert_eq!((shown.rows, shown.first_position), (1000, 0));
+        let mask = shown.mask;
+        assert_eq!((mask.cell_lines, mask.cell_columns, mask.cells.len()), (16, 3, 63));
+        // Seven rows before, of the sixteen of a cell, and four of those around the last.
+        let digits: Vec<&str> = mask.cells.iter().map(|line| &line[99..]).collect();
+        assert_eq!((digits[0], digits[1], digits[55]), ("6", "9", "9"));
+        assert_eq!((digits[56], digits[57], digits[62]), ("3", "0", "0"));
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub(super) fn clamped(evidence: &Evidence<'_>) -> Answer {
             return Err(No::Refuted);
         }
     }
+    // Of one limit from both sides nothing is inside: all values are the same, however they came.
+    if low.is_some() && low == high {
+        return Err(No::Refuted);
+    }
     let is_beyond =
         |value: f32| low.is_some_and(|low| value < low) || high.is_some_and(|high| value > high);
     let beyond = evidence.expected.iter().filter(|value| is_beyond(**value)).count();

@@ -3,7 +3,7 @@
 //! Each is one test of a JUnit file, so that a tool which counts tests shows which kind failed.
 
 use crate::compare::{Difference, Reason, Verdict};
-use crate::event::Outcome;
+use crate::event::{Outcome, Stopped};
 use crate::report::record;
 use crate::suite::{CaseResult, Figures, Found};
 
@@ -49,14 +49,20 @@ fn chunkings(outcome: &Outcome) -> CaseResult {
         return CaseResult::new("chunkings", None, "not run");
     };
     let agreeing = summary.chunkings_count - summary.diverging_count;
-    let words = format!("{agreeing} of {} have one hash", summary.chunkings_count);
+    let mut words = format!("{agreeing} of {} have one hash", summary.chunkings_count);
+    if let Some(not_checked) = &summary.not_checked {
+        words += &format!("; not checked: {not_checked}");
+    }
     if of_chunkings(outcome) {
         return CaseResult::new("chunkings", Some(1), record::message(outcome));
     }
-    let code = u8::from(summary.diverging_count > 0);
+    // With chunkings that had begun, nothing else can end a run in these two ways.
+    let cut_off = matches!(outcome.stopped, Stopped::Failed | Stopped::Interrupted);
     match summary.chunkings_count {
+        _ if summary.diverging_count > 0 => CaseResult::new("chunkings", Some(1), words),
+        _ if cut_off => CaseResult::new("chunkings", Some(4), words),
         0 => CaseResult::new("chunkings", None, "not run: the prompt has one way only"),
-        _ => CaseResult::new("chunkings", Some(code), words),
+        _ => CaseResult::new("chunkings", Some(0), words),
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
     use crate::compare::canary::Canary;
     use crate::compare::sequence::Tally;
     use crate::compare::{Divergence, Key, Phase, Place};
-    use crate::event::{Duration, PrefillDecode, Stopped};
+    use crate::event::{Duration, PrefillDecode};
     use crate::sides::Copies;
 
     /// A run in which everything was in order.
@@ -155,6 +161,30 @@ mod tests {
         let mut copies = good();
         copies.copies = Some(Copies { checked: 8, total: 9 });
         assert_eq!(codes(&copies), [ok, ok, ok, Some(4)]);
+    }
+
+    #[test]
+    fn chunkings_that_were_cut_off_are_not_in_order() {
+        let cut = |reason: Option<&str>, chunkings_count, stopped| {
+            let mut outcome = good();
+            outcome.stopped = stopped;
+            let summary = outcome.prefill_decode.as_mut().unwrap();
+            summary.not_checked = reason.map(str::to_owned);
+            summary.chunkings_count = chunkings_count;
+            let kind = chunkings(&outcome);
+            (kind.exit_code, kind.message)
+        };
+        let partly = cut(Some("the prompt beyond its first 8"), 3, Stopped::MaxTokens);
+        let words = "3 of 3 have one hash; not checked: the prompt beyond its first 8";
+        assert_eq!(partly, (Some(0), words.to_owned()));
+        for count in [3, 0] {
+            let (code, words) = cut(Some("a side failed"), count, Stopped::Failed);
+            assert_eq!(code, Some(4), "{words}");
+            assert!(words.contains("a side failed"), "{words}");
+            let (code, words) = cut(Some("interrupted"), count, Stopped::Interrupted);
+            assert_eq!(code, Some(4), "{words}");
+        }
+        assert_eq!(cut(None, 0, Stopped::MaxTokens).0, None);
     }
 
     #[test]

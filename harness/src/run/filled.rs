@@ -3,13 +3,16 @@
 
 use super::lane::Lane;
 use crate::compare::Key;
+use crate::compare::rows::{self, RowVerdict};
 use crate::compare::sequence::Record;
 
 /// What has been read of a step.
 #[derive(Debug, Default)]
 pub(super) struct Filled {
-    /// The rows of the tap that differs first.
+    /// The rows of the last tap whose hashes are others.
     read: Vec<Record>,
+    /// Whether one of them is another than the partner's: later taps follow from it.
+    differs: bool,
 }
 
 impl Filled {
@@ -28,10 +31,20 @@ impl Filled {
         if expected.hash.is_some() && expected.hash == actual.hash {
             return Some(Record { row: expected.row.clone(), ..actual });
         }
-        if self.read.is_empty() {
-            self.read = engine.rows_of(&actual.key)?;
+        if self.of(&actual.key).is_none() {
+            if self.differs {
+                return None;
+            }
+            // Without its rows it differs all the same.
+            let Some(read) = engine.rows_of(&actual.key) else { return Some(actual) };
+            self.read = read;
         }
-        self.of(&actual.key)
+        let Some(read) = self.of(&actual.key) else { return Some(actual) };
+        let verdict = rows::compare(&expected.row, &read.row);
+        self.differs |= matches!(verdict, RowVerdict::Differs(_));
+        // The hash that was shown: a digest that is wrong, or of memory that has changed since, is
+        // not to be mended by one of the rows that were read.
+        Some(Record { hash: actual.hash, ..read })
     }
 
     fn of(&self, key: &Key) -> Option<Record> {
@@ -43,6 +56,9 @@ impl Filled {
 mod tests {
     use super::*;
     use crate::compare::rows::same;
+    use crate::compare::sequence::Comparison;
+    use crate::compare::{Difference, Phase, Verdict};
+    use crate::find::search::Search;
     use crate::run::lane::Loading;
     use crate::sides::imaginary::Imaginary;
     use crate::sides::{Row, Side, TapLevel};
@@ -56,9 +72,12 @@ mod tests {
 
     /// Every record of a call that came with its row, and how many taps the side was asked for.
     fn filled(wrong_layer: Option<usize>) -> (Vec<(Record, Record)>, usize) {
+        filled_by(Imaginary { wrong_layer, ..Imaginary::new("engine") })
+    }
+
+    fn filled_by(side: Imaginary) -> (Vec<(Record, Record)>, usize) {
         let reads = Arc::new(AtomicUsize::new(0));
-        let side =
-            Imaginary { reads: Some(Arc::clone(&reads)), wrong_layer, ..Imaginary::new("engine") };
+        let side = Imaginary { reads: Some(Arc::clone(&reads)), ..side };
         let (mut engine, mut reference) = (lane(side), lane(Imaginary::new("reference")));
         let tokens = [3, 1, 4];
         engine.forward_hashed(&tokens, TapLevel::Op);
@@ -99,6 +118,26 @@ mod tests {
                 assert_eq!(equal(pair), !differs(index), "layer {wrong}, record {index}");
             }
         }
+    }
+
+    #[test]
+    fn a_wrong_digest_over_equal_rows_is_seen_and_hides_no_later_tap() {
+        let (wrong_digest, wrong_layer) = (Some(0), Some(1));
+        let side = Imaginary { wrong_digest, wrong_layer, ..Imaginary::new("engine") };
+        let (pairs, reads) = filled_by(side);
+        assert_eq!((pairs.len(), reads), (6, 2));
+        let mut search = Search::default();
+        search.begin(0, Phase::PrefillLast);
+        let mut comparison = Comparison::new(0, Phase::PrefillLast);
+        for (expected, actual) in pairs {
+            comparison.pair(Some(&expected), Some(&actual));
+            search.see(expected, actual);
+        }
+        search.close();
+        let Verdict::Diverges(first) = comparison.finish().verdict else { panic!("it agrees") };
+        assert!(matches!(first.difference, Difference::Hash { .. }), "{first}");
+        assert_eq!(first.place.key.layer, Some(0));
+        assert_eq!(search.found().unwrap().block.layer, Some(1));
     }
 
     #[test]

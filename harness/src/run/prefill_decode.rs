@@ -149,12 +149,12 @@ impl Runner<'_, '_> {
         for (side, device, reading) in finished {
             readings.push((side, device, reading.map_err(Failure::Side)?));
         }
-        let one = readings.first().map(|(_, _, reading)| reading.clone());
         for (index, (side, device, reading)) in readings.iter().enumerate() {
-            let (verdict, tally) = match (baseline, &one) {
-                (Some(baseline), _) => against_itself(&baseline[index], reading, side, again),
-                (None, Some(engine)) => against_each_other(engine, reading, again),
-                (None, None) => (Verdict::Agrees, Tally::default()),
+            let (verdict, tally) = match baseline {
+                Some(baseline) => against_itself(&baseline[index], reading, side, again),
+                // The first has nobody before it, and would agree with itself.
+                None if index == 0 => continue,
+                None => against_each_other(&readings[0].2, reading, again),
             };
             summary.chunkings_count += 1;
             summary.diverging_count += usize::from(matches!(verdict, Verdict::Diverges(_)));

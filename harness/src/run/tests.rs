@@ -224,6 +224,10 @@ fn long_prompts_are_checked_in_part_and_it_is_said() {
     assert!(words.contains("first 256 of 300"), "{words}");
     assert!(words.contains("303 tokens of prompt and answer"), "{words}");
     assert!(seen.chunkings[0].0.contains("one prefill of the first 256"));
+    // Without a baseline the second side is compared with the first, which has nobody before it.
+    let baselines = seen.chunkings.iter().filter(|(words, _)| words.starts_with("one prefill"));
+    assert_eq!((baselines.count(), seen.chunkings.len()), (1, 9));
+    assert_eq!(summary.chunkings_count, 9);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Imaginary {
     pub(crate) reads: Option<Arc<AtomicUsize>>,
     /// The layer whose rows are others than they should be.
     pub(crate) wrong_layer: Option<usize>,
+    /// The layer whose digests, shown first, are not those of its rows.
+    pub(crate) wrong_digest: Option<usize>,
     /// Rows in f64 with this added to each value.
     pub(crate) wide_offset: Option<f64>,
 }
@@ -46,6 +48,7 @@ impl Imaginary {
             forgets_chunks: false,
             reads: None,
             wrong_layer: None,
+            wrong_digest: None,
             wide_offset: None,
         }
     }
@@ -85,11 +88,13 @@ impl Imaginary {
         let Some(reads) = self.reads.as_ref().filter(|_| watcher.hashes_first()) else {
             return (0..LAYERS).for_each(|layer| tap(layer, watcher));
         };
+        let spoilt = |layer| u64::from(self.wrong_digest == Some(layer));
+        let hash = |layer, row: &[f32]| self.hasher()(row) ^ spoilt(layer);
         let hashed = |layer| HashedTap {
             name: "ffn_residual",
             layer: Some(layer),
             first_position,
-            hashes: values(layer).chunks(HIDDEN).map(self.hasher()).collect(),
+            hashes: values(layer).chunks(HIDDEN).map(|row| hash(layer, row)).collect(),
         };
         watcher.hashes((0..LAYERS).map(hashed).collect());
         while let Some(layer) = watcher.wanted() {

@@ -151,3 +151,16 @@ fn a_few_equal_values_are_no_limit() {
         assert!(found.explanations.is_empty(), "{beyond}: {found}");
     }
 }
+
+/// Zeros for everything are no limits on both sides, however many the right answer has itself.
+#[test]
+fn zeros_for_all_values_are_no_limit() {
+    let world = World::new(&GROUPED, 37);
+    let mut evidence = world.evidence("down", Some(1), 3);
+    evidence.expected[..8].fill(0.0);
+    evidence.actual.fill(0.0);
+    let found = diagnose(&evidence);
+    let labels: Vec<Label> = found.explanations.iter().map(|one| one.label).collect();
+    assert!(!labels.contains(&Label::Clamped), "{found}");
+    assert_eq!(labels.first(), Some(&Label::NotWritten), "{found}");
+}

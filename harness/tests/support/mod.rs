@@ -42,6 +42,15 @@ pub(crate) fn settings() -> insta::Settings {
     settings
 }
 
+/// The same for the table of faults, without its times.
+pub(crate) fn settings_without_times() -> insta::Settings {
+    let mut settings = settings();
+    settings.add_filter(r" *\d+\.\d+ s\b", " [time]");
+    // The head of that column stands as far to the right as the longest of the times.
+    settings.add_filter(r" {2,}seconds\b", "   seconds");
+    settings
+}
+
 /// Holds every case to equal bits on every device, and all devices to the same hashes.
 pub(crate) fn all_agree(model: &Model, cases: &[Case]) {
     let mut sum = Sum::default();

@@ -220,10 +220,12 @@ impl Triangle {
     /// How much of their bounds the two rows of a readout use.
     pub fn outcomes(&self, judge: Judge, verdict: &Verdict) -> Vec<TapOutcome> {
         let (_, [hidden, logits, shift]) = self.checks(judge);
-        let share = |(_, distance, limit): (&str, f64, f64)| ratio(distance, limit);
-        let (one, two) = (share(logits), share(shift));
-        // Written so that NaN is the worse.
-        let logits = if two <= one { one } else { two };
+        // Of a limit that is none all is too much, as the verdict has it.
+        let share = |(_, distance, limit): (&str, f64, f64)| match limit.is_infinite() {
+            true => f64::INFINITY,
+            false => ratio(distance, limit),
+        };
+        let logits = worse(share(logits), share(shift));
         let top1 = matches!(verdict, Verdict::Diverges(found)
             if matches!(found.difference, Difference::Top1 { .. }));
         [("final_norm", share(hidden), false), ("logits", logits, top1)]
@@ -288,6 +290,11 @@ fn unit(stock: Distance, rounding: f64, usual: &Usual, wide: Rows<'_>) -> Distan
         logits_shift: stock.logits_shift,
         logits_abs_max: larger(stock.logits_abs_max, &usual.logits_abs_max, rounding * largest),
     }
+}
+
+/// The larger; NaN is the worse of any two.
+fn worse(one: f64, two: f64) -> f64 {
+    if one.is_nan() || two <= one { one } else { two }
 }
 
 fn ratio(of: f64, to: f64) -> f64 {

@@ -1,6 +1,7 @@
 //! Three voices that are off by amounts made up here.
 
 use super::*;
+use crate::compare::outcomes::State;
 use crate::compare::{Key, Phase};
 
 fn place() -> Place {
@@ -149,4 +150,36 @@ fn a_lucky_step_of_stock_is_measured_by_its_usual_ones() {
     assert!(measured > 1.0 && measured < 2.0, "{measured}");
     // And where stock is worse than it usually is, it is the measure itself.
     assert!(ratio(8e-6, &usual) < 1.0);
+}
+
+/// The states of the readout's two rows, and the share of the logits, against one judge.
+fn outcomes(engine: [f64; 2], stock: [f64; 2]) -> (Vec<State>, f64, bool) {
+    let [engine, stock, wide] = [engine, stock, [3.0, 1.0]].map(|row| Row::F64(row.to_vec()));
+    let hidden = Row::F64(vec![1.0]);
+    let rows = |logits| Rows { hidden: &hidden, logits };
+    let (none, usual) = (Stream::default(), Usual::default());
+    let triangle = Triangle::measure(rows(&engine), rows(&stock), rows(&wide), none, &usual);
+    let landscapes = (Landscape::of(&engine), Landscape::of(&wide));
+    let verdict = triangle.verdict(Judge::Wide, &place(), &landscapes.0, &landscapes.1);
+    let taps = triangle.outcomes(Judge::Wide, &verdict);
+    let share = taps[1].bound_share.unwrap().to_f64();
+    let states = taps.iter().map(|tap| tap.state).collect();
+    (states, share, matches!(verdict, Verdict::Diverges(_)))
+}
+
+#[test]
+fn what_the_verdict_refuses_is_beyond_its_bound() {
+    let (states, _, diverges) = outcomes([3.0, 1.0 + 1e-6], [3.0, 1.0 + 1e-6]);
+    assert_eq!((states, diverges), (vec![State::Within; 2], false));
+    // Stock is infinitely far, so that anything would be within.
+    let (states, share, diverges) = outcomes([3.0, 1.0 + 1e-6], [3.0, f64::MAX]);
+    assert_eq!((&states[1], share, diverges), (&State::Beyond, f64::INFINITY, true));
+}
+
+#[test]
+fn of_two_shares_that_is_the_worse_which_is_no_number() {
+    for (one, two) in [(f64::NAN, 0.5), (0.5, f64::NAN), (f64::NAN, f64::NAN)] {
+        assert!(worse(one, two).is_nan(), "{one} {two}");
+    }
+    assert_eq!((worse(0.5, 2.0), worse(2.0, 0.5)), (2.0, 2.0));
 }
