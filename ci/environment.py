@@ -34,7 +34,18 @@ def command(*words):
     if done.returncode != 0:
         reason = (done.stderr.strip() or done.stdout.strip())[-500:]
         return {"status": "failed", "exit_code": done.returncode, "reason": reason}
-    return {"status": "ok", "lines": done.stdout[:TEXT_MAX].strip().splitlines()}
+    return {"status": "ok", "lines": whole_lines(done.stdout)}
+
+
+def whole_lines(words):
+    """The lines that fit, none of them cut: one that ends in its middle is another one."""
+    kept, left = [], TEXT_MAX
+    for line in words.strip().splitlines():
+        left -= len(line)
+        if left < 0:
+            break
+        kept.append(line)
+    return kept
 
 
 def text(path):
@@ -118,29 +129,40 @@ def nvidia():
     return {"nvidia_smi": command("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader")}
 
 
-def devices(lockstep):
-    """What lockstep itself says of its devices."""
+def devices(lockstep, asked):
+    """What lockstep itself says of its devices, and which of them this night is about."""
     answer = command(lockstep, "devices", "--format", "json")
     if answer["status"] != "ok":
         return answer
-    return [json.loads(line) for line in answer["lines"]]
+    card = f"{asked}:0" if asked in ("hip", "cuda") else asked
+    try:
+        found = [json.loads(line) for line in answer["lines"]]
+        return [{**device, "asked": device["device"] == card} for device in found]
+    except (ValueError, TypeError, KeyError) as error:
+        return {"status": "failed", "reason": f"no JSON lines of devices: {error}"}
+
+
+def fingerprint(path):
+    """A file's size and hash, or why there are none."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    except OSError as error:
+        return {"status": "failed", "reason": type(error).__name__}
 
 
 def models():
-    """Every model file in the cache with its hash."""
+    """Every model file in the cache with its hash, by its name below the cache's folder."""
     cache = os.environ.get("LOCKSTEP_CACHE")
     if not cache:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         cache = os.path.join(home, "lockstep")
-    found = {}
-    for file in sorted(Path(cache).glob("*/*.gguf")):
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        size = file.stat().st_size
-        found[file.parent.name] = {"file": file.name, "bytes": size, "sha256": digest.hexdigest()}
-    return found
+    folder = Path(cache)
+    files = sorted([*folder.glob("*.gguf"), *folder.glob("*/*.gguf")])
+    return {file.relative_to(folder).as_posix(): fingerprint(file) for file in files}
 
 
 def main():
@@ -151,7 +173,7 @@ def main():
         **commit(),
         "system": system(),
         "processor": processor(),
-        "devices": devices(lockstep),
+        "devices": devices(lockstep, device),
         "cards": cards(),
         "amd": amd(),
         "nvidia": nvidia(),

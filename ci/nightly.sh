@@ -40,14 +40,26 @@ if [ -z "$models" ]; then
 fi
 [[ $models =~ ^(small|all)$ ]] || refuse "--models: small or all, not '$models'"
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || refuse "--minutes: a whole number above 0, not '$minutes'"
-state=${XDG_STATE_HOME:-$HOME/.local/state}/lockstep
+# A quick night leaves nothing outside of its own folder.
+state=${XDG_STATE_HOME:-${HOME:+$HOME/.local/state}}/lockstep
+if [ "$quick" = 0 ] && [ "$state" = /lockstep ]; then
+    refuse "neither XDG_STATE_HOME nor HOME is set: no folder for speeds and recordings"
+fi
 if [ -z "$history" ]; then
     [ "$quick" = 1 ] && history=$out/history.jsonl || history=$state/history.jsonl
 fi
 
-# Two nights on one card would measure each other, and write into each other's files.
-exec 9> "${TMPDIR:-/tmp}/lockstep-nightly-${device//:/-}.lock"
-flock --nonblock 9 || { echo "another night is running on $device" >&2; exit 4; }
+# Two nights on one card would measure each other, and in one folder remove each other's files.
+# A name without a number is the first card.
+card=$device
+[[ $card =~ ^(hip|cuda)$ ]] && card=$card:0
+out=${out%/}
+lock=${TMPDIR:-/tmp}/lockstep-nightly-${card//:/-}.lock
+exec 9> "$lock" || refuse "cannot open $lock, which keeps two nights off one card"
+flock --nonblock 9 || { echo "another night is running on $card" >&2; exit 4; }
+mkdir -p "$(dirname "$out")" || refuse "--out: cannot write $out"
+exec 8> "$out.lock" || refuse "--out: cannot open $out.lock, which keeps two nights out of one folder"
+flock --nonblock 8 || { echo "another night is writing into $out" >&2; exit 4; }
 if [ -e "$out" ] && [ ! -e "$out/nightly.jsonl" ] && [ -n "$(ls -A "$out")" ]; then
     refuse "--out: $out holds something that no night left there"
 fi
@@ -68,19 +80,37 @@ unset GITHUB_STEP_SUMMARY
 begin=$SECONDS
 deadline=$((begin + minutes * 60))
 codes=()
-trap 'echo "interrupted: what is left is not run"; deadline=$SECONDS' INT TERM
 
-# Runs a command until the step's time is over. Whoever ends this script ends that command, and what
-# it has started, too.
+# Whoever ends this script ends the command that runs and what it has started, and no other begins.
+# A shell looks at signals between commands and while it waits, so whatever takes time is waited for.
+interrupted=0 job=''
+interrupt() {
+    interrupted=1
+    [ -z "$job" ] || kill -TERM "$job" 2> /dev/null
+}
+trap 'echo "interrupted: what is left is not run"; interrupt' INT TERM
+
+# Waits for the job to its end: a signal ends the waiting alone.
+await() {
+    local code
+    # It came before there was somebody to pass it on to.
+    [ "$interrupted" = 0 ] || kill -TERM "$job" 2> /dev/null
+    while :; do
+        wait "$job"
+        code=$?
+        kill -0 "$job" 2> /dev/null || break
+    done
+    job=''
+    return $code
+}
+
+# Runs a command until the step's time is over.
 limited() {
-    local left=$((step_end - SECONDS)) job code
+    local left=$((step_end - SECONDS))
+    [ "$interrupted" = 0 ] || return 4
     timeout --kill-after=20 $((left > 1 ? left : 1)) "$@" &
     job=$!
-    trap 'kill -TERM "$job" 2> /dev/null' INT TERM
-    wait "$job"
-    code=$?
-    trap - INT TERM
-    return $code
+    await
 }
 
 # The codes of lockstep stay; every other, a timeout's and a panic's too, leaves a doubt.
@@ -109,17 +139,30 @@ record() { # record NAME STATUS CODE SECONDS
 # step NAME MINUTES: the function of that name, in a shell of its own. A night without one of its
 # steps is no success, so one that is not run leaves a doubt.
 step() {
-    local name=$1 start=$SECONDS code status
+    local name=$1 start=$SECONDS code status words shown why="no time was left"
     step_end=$((SECONDS + $2 * 60))
     echo "== $name"
-    if [ "$SECONDS" -ge "$deadline" ]; then
-        echo "not run: no time was left" > "$out/$name.log"
+    [ "$interrupted" = 0 ] || why="the night was interrupted"
+    if [ "$interrupted" = 1 ] || [ "$SECONDS" -ge "$deadline" ]; then
+        echo "not run: $why" > "$out/$name.log"
         record "$name" "not run" 4 0
         return
     fi
     [ "$step_end" -le "$deadline" ] || step_end=$deadline
-    ("night_$name") 2>&1 | tee "$out/$name.log"
-    code=$(answer "${PIPESTATUS[0]}")
+    # Last words are shown, too: tee ends when the step has closed its end.
+    exec {words}> >(trap '' INT TERM; exec tee "$out/$name.log" 8>&- 9>&-)
+    shown=$!
+    (
+        job=''
+        trap interrupt INT TERM
+        "night_$name"
+    ) >&"$words" 2>&1 {words}>&- 8>&- 9>&- &
+    job=$!
+    exec {words}>&-
+    await
+    code=$(answer $?)
+    wait "$shown"
+    [ "$interrupted" = 0 ] || [ "$code" != 0 ] || code=4
     case $code in
         0) status=ok ;;
         1) status=fails ;;
@@ -128,12 +171,8 @@ step() {
         4) status=inconclusive ;;
     esac
     [ "$SECONDS" -lt "$step_end" ] || [ "$code" != 4 ] || status="time limit"
+    [ "$interrupted" = 0 ] || [ "$code" != 4 ] || status="interrupted"
     record "$name" "$status" "$code" $((SECONDS - start))
-}
-
-# Whether this binary has a command, or an option of one.
-knows() {
-    "$lockstep" "$1" --help 2> /dev/null | grep --quiet -e "${2:-Usage}"
 }
 
 night_build() {
@@ -142,7 +181,8 @@ night_build() {
 }
 
 night_environment() {
-    limited python3 ci/environment.py "$lockstep" "$device" > "$out/environment.json" || return
+    # Its helper's codes are no answers: whatever ends it says nothing of the card.
+    limited python3 ci/environment.py "$lockstep" "$device" > "$out/environment.json" || return 4
     # The device itself has to be there; what else is missing is only recorded.
     limited "$lockstep" run --device "$device" --max-tokens 1 --quiet
 }
@@ -193,40 +233,22 @@ night_operations() {
 night_faults() {
     local only=()
     [ "$quick" = 0 ] || only=(--only "F08,F09,F39")
-    if knows faults --device; then
-        limited "$lockstep" faults --device "$device" --out "$out/faults" "${only[@]}"
-        return
-    fi
-    if [ "$device" = host ]; then
-        limited "$lockstep" faults "${only[@]}"
-        return
-    fi
-    local fault code missed=0
-    for fault in F02 F03 F08 F31 F39; do
-        limited "$lockstep" find --device "$device" --max-tokens 4 --plant "$fault"
-        code=$?
-        [ "$code" = 1 ] || { echo "$fault was not caught: exit code $code"; missed=1; }
-    done
-    return "$missed"
+    limited "$lockstep" faults --device "$device" --out "$out/faults" "${only[@]}"
 }
 
 night_suite() {
     local file=fixtures/suites/quick.toml options=()
     if [ "$quick" = 0 ]; then
         [ "$models" = all ] && file=fixtures/suites/nightly.toml || file=fixtures/suites/host.toml
-        if [ ! -e "$file" ]; then
-            echo "$file is not there: quick.toml in its place"
-            file=fixtures/suites/quick.toml
-        fi
-    fi
-    if knows suite --device; then
-        options=(--device "$device" --seed date)
         # What the reference computes for a model and a prompt is computed once.
-        [ "$quick" = 1 ] || options+=(--record "$state/recorded" --against "$state/recorded")
+        options=(--record "$state/recorded" --against "$state/recorded")
     fi
     local left=$(((step_end - SECONDS) / 60))
     left=$((left > 2 ? left - 1 : 1))
-    limited "$lockstep" suite "$file" --out "$out/suite" --budget-minutes "$left" "${options[@]}"
+    limited "$lockstep" suite "$file" --device "$device" --seed date --out "$out/suite" \
+        --budget-minutes "$left" "${options[@]}" || return
+    # A case that the budget left out does not change the suite's own answer. A night promises all.
+    limited python3 ci/whole.py "$out/suite/suite.json" || return 4
 }
 
 night_performance() {
@@ -242,7 +264,6 @@ night_performance() {
 }
 
 night_report() {
-    knows report || { echo "this lockstep writes no report.html"; return; }
     limited "$lockstep" report "$out/suite"
 }
 
@@ -259,6 +280,9 @@ deadline=$((SECONDS + 600))
 step report 5
 
 code=$(worst "${codes[@]}")
+# An interrupted night is summed up all the same.
+interrupted=0
+step_end=$((SECONDS + 60))
 limited python3 ci/summary.py "$out" "$code" > "$out/summary.md" || code=$(worst "$code" 4)
 [ -z "$job_summary" ] || cat "$out/summary.md" >> "$job_summary"
 # The reference's recorded rows are no artifact; everything else is.

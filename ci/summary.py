@@ -63,18 +63,27 @@ def environment(folder):
         f" {night['processor']['name']} x {night['processor']['count']}",
         f"- ROCm {night['amd']['rocm']}, amdgpu {night['amd']['amdgpu']}",
     ]
-    for device in night["devices"] if isinstance(night["devices"], list) else []:
+    # What a driver or a folder calls itself is anything, so that is no Markdown.
+    listed = night["devices"] if isinstance(night["devices"], list) else []
+    words = [f"asked: {night['device']}"]
+    if not any(device["asked"] for device in listed):
+        words.append("  which `lockstep devices` does not list: the others say nothing of it")
+    for device in listed:
+        mark = "*" if device["asked"] else " "
         if device["state"] == "ready":
             versions = ", ".join(device["versions"])
-            said.append(
-                f"- `{device['device']}`: {device['name']}, kernels {device['kernels']}, {versions},"
-                f" {device['operations_probed']} operations probed"
+            words.append(
+                f"{mark} {device['device']}: {device['name']}, kernels {device['kernels']},"
+                f" {versions}, {device['operations_probed']} operations probed"
             )
         else:
-            said.append(f"- `{device['device']}`: {device['state']}: {device['reason']}")
+            words.append(f"{mark} {device['device']}: {device['state']}: {device['reason']}")
     for name, model in night["models"].items():
-        said.append(f"- {name}: {model['bytes']} bytes, SHA-256 `{model['sha256']}`")
-    return said
+        known = "sha256" in model
+        what = f"{model['bytes']} bytes, SHA-256 {model['sha256']}" if known else model["reason"]
+        words.append(f"{name}: {what}")
+    # A name with a line break in it would begin a line of its own.
+    return [*said, "", *fenced([" ".join(line.splitlines()) for line in words])]
 
 
 def main():

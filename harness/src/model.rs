@@ -87,8 +87,8 @@ impl ModelError {
             Self::Unknown { known, .. } => {
                 format!("give --model a GGUF file, or one of: {EMBEDDED}, {}", known.join(", "))
             }
-            Self::NotFetched { name } => format!("lockstep fetch {name}"),
-            Self::Damaged { name, .. } => format!("`lockstep fetch {name}` replaces it"),
+            Self::NotFetched { name } => fetching(name),
+            Self::Damaged { name, .. } => format!("`{}` replaces it", fetching(name)),
             Self::Cache(error) => error.hint(),
             Self::Tokens { .. } => "give --tokens with ids instead of text".to_owned(),
             Self::Embedded { .. } => {
@@ -105,6 +105,12 @@ impl ModelError {
             }
         })
     }
+}
+
+/// The command that brings a model, or that takes it from its owner.
+fn fetching(name: &str) -> String {
+    let by_hand = fetch::entry(name).is_ok_and(|entry| entry.package.is_empty());
+    format!("lockstep fetch {name}{}", if by_hand { " --from FILE" } else { "" })
 }
 
 /// What a run begins with.
@@ -255,4 +261,21 @@ fn cached(name: &str, entry: &fixtures::Entry) -> Result<Located, ModelError> {
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_its_owner_is_brought_by_its_owner() {
+        let hint = |name: &str| ModelError::NotFetched { name: name.to_owned() }.hint();
+        let by_hand = "lockstep fetch llama3-8b-instruct-q4_k_m --from FILE";
+        assert_eq!(hint("llama3-8b-instruct-q4_k_m").unwrap(), by_hand);
+        assert_eq!(hint("smollm2-135m-instruct").unwrap(), "lockstep fetch smollm2-135m-instruct");
+        let damage = Damage::Size { expected: 2, actual: 1 };
+        let name = "llama3-8b-instruct-q4_k_m".to_owned();
+        let damaged = ModelError::Damaged { name, damage }.hint();
+        assert_eq!(damaged.unwrap(), format!("`{by_hand}` replaces it"));
+    }
 }

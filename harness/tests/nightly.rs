@@ -5,26 +5,41 @@
 #[path = "support/tree.rs"]
 #[expect(dead_code, reason = "each test binary uses its own part")]
 mod tree;
+#[path = "nightly/workflows.rs"]
+mod workflows;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tree::{files, read, root};
+use tree::root;
 
-/// Answers as `lockstep` does, with the exit codes that variables name.
+/// Answers as `lockstep` does, with the exit codes that variables name, and says what it was asked.
 const LOCKSTEP: &str = r#"#!/bin/sh
-case "$*" in *--help) echo "Usage: --device"; exit 0 ;; esac
+echo "$*" >> "$ASKED"
 case "$1" in
     --version) echo "lockstep 0" ;;
-    devices) echo '{"device":"hip:0","state":"missing","reason":"no card","remedy":"plug in"}' ;;
+    devices)
+        [ -z "${DEVICES:-}" ] || { echo "$DEVICES"; exit 0; }
+        echo '{"device":"hip:0","state":"missing","reason":"no `card`","remedy":"plug in"}' ;;
     find) echo "weights    w on the device is not the file's"; exit "${FIND:-1}" ;;
-    faults) exit "${FAULTS:-0}" ;;
-    suite) echo "Summary [ 1.0s] 2 of 2 cases run"; exit "${SUITE:-0}" ;;
+    faults)
+        [ -n "${SLEEPER:-}" ] || exit "${FAULTS:-0}"
+        echo $$ > "$SLEEPER.new"
+        mv "$SLEEPER.new" "$SLEEPER"
+        exec sleep 99 ;;
+    suite)
+        while [ "$1" != --out ]; do shift; done
+        mkdir -p "$2"
+        cases='{"name":"a","exit_code":0},{"name":"b","exit_code":'"${SECOND:-0}}"
+        echo '{"cases":['"$cases]}" > "$2/suite.json"
+        [ "${SECOND:-0}" = null ] && run=1 || run=2
+        echo "Summary [ 1.0s] $run of 2 cases run"; exit "${SUITE:-0}" ;;
     bench) echo "engine  decode  10.0 tok/s: no history"; exit "${BENCH:-0}" ;;
     *) exit "${RUN:-0}" ;;
 esac
@@ -33,6 +48,7 @@ esac
 /// Builds everything at once; its tests end as `TESTS` says.
 const CARGO: &str = r#"#!/bin/sh
 case "$*" in *--no-run*) exit 0 ;; esac
+echo "test --device ${LOCKSTEP_DEVICE:-}" >> "$ASKED"
 exit "${TESTS:-0}"
 "#;
 
@@ -69,25 +85,43 @@ impl Night {
     }
 
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        self.command(arguments, variables).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let search = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap());
-        Command::new(root().join("ci/nightly.sh"))
+        let mut command = Command::new(root().join("ci/nightly.sh"));
+        command
             .args(arguments)
             .env("PATH", search)
             .env("LOCKSTEP_BINARY", self.path("lockstep"))
             .env("LOCKSTEP_CACHE", self.path("cache"))
             .env("TMPDIR", self.folder.path())
             .env("GITHUB_STEP_SUMMARY", self.path("job.md"))
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap()
+            .env("ASKED", self.path("asked"))
+            .envs(variables.iter().copied());
+        command
+    }
+
+    /// A quick night on a device, into `out`.
+    fn quick(&self, device: &str, variables: &[(&str, &str)]) -> Output {
+        let out = self.path("out");
+        self.run(&["--device", device, "--quick", "--out", out.to_str().unwrap()], variables)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// The exit code and each step's, of a night in which these variables are set.
     fn codes(&self, variables: &[(&str, &str)]) -> (i32, BTreeMap<String, u64>) {
-        let out = self.path("out");
-        let output =
-            self.run(&["--device", "host", "--quick", "--out", out.to_str().unwrap()], variables);
-        let steps = fs::read_to_string(out.join("nightly.jsonl")).unwrap();
+        let output = self.quick("host", variables);
+        (output.status.code().unwrap(), self.steps(&output))
+    }
+
+    /// Each step's exit code.
+    fn steps(&self, output: &Output) -> BTreeMap<String, u64> {
+        let (out, steps) = (self.path("out"), self.text("out/nightly.jsonl"));
         let steps: Vec<Value> =
             steps.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
@@ -97,21 +131,22 @@ impl Night {
         }
         let code = |step: &Value| step["exit_code"].as_u64().unwrap();
         let name = |step: &Value| step["step"].as_str().unwrap().to_owned();
-        let codes = steps.iter().map(|step| (name(step), code(step))).collect();
-        (output.status.code().unwrap(), codes)
+        steps.iter().map(|step| (name(step), code(step))).collect()
     }
 }
 
 #[test]
 fn a_green_night_leaves_everything() {
     let night = Night::new();
+    fs::create_dir_all(night.path("cache/m")).unwrap();
+    fs::write(night.path("cache/own.gguf"), "weights").unwrap();
+    fs::create_dir(night.path("cache/m/odd.gguf")).unwrap();
     let (code, steps) = night.codes(&[]);
     assert_eq!(code, 0, "{steps:?}");
     assert!(steps.values().all(|code| *code == 0), "{steps:?}");
     let summary = fs::read_to_string(night.path("out/summary.md")).unwrap();
     assert!(summary.starts_with("# Night: green\n"), "{summary}");
-    for words in ["2 of 2 cases run", "tok/s: no history", "`hip:0`: missing: no card", "commit `"]
-    {
+    for words in ["2 of 2 cases run", "tok/s: no history", "commit `", "```\nasked: host\n"] {
         assert!(summary.contains(words), "no `{words}` in {summary}");
     }
     assert_eq!(fs::read_to_string(night.path("job.md")).unwrap(), summary);
@@ -119,6 +154,10 @@ fn a_green_night_leaves_everything() {
     let environment = fs::read(night.path("out/environment.json")).unwrap();
     let environment: Value = serde_json::from_slice(&environment).unwrap();
     assert_eq!(environment["lockstep"], "lockstep 0");
+    assert_eq!(environment["models"]["own.gguf"]["bytes"], 7);
+    assert_eq!(environment["models"]["m/odd.gguf"]["reason"], "IsADirectoryError");
+    let (_, fenced) = summary.split_once("```\nasked: host\n").unwrap();
+    assert!(fenced.contains("\n  hip:0: missing: no `card`\n"), "{summary}");
     for key in ["commit", "dirty", "system", "processor", "devices", "cards", "amd", "nvidia"] {
         assert!(environment.get(key).is_some(), "no {key}");
     }
@@ -137,6 +176,9 @@ fn the_worst_step_decides_and_later_steps_run() {
         (&[("TESTS", "101")], 1),
         (&[("SUITE", "101")], 4),
         (&[("BENCH", "139")], 4),
+        // A suite that its budget cut short is green by itself.
+        (&[("SECOND", "null")], 4),
+        (&[("SECOND", "null"), ("SUITE", "1")], 1),
     ] {
         let (code, steps) = night.codes(variables);
         assert_eq!(code, expected, "{variables:?}: {steps:?}");
@@ -176,94 +218,96 @@ fn a_night_refuses_what_it_does_not_understand() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("usage: "), "{arguments:?}");
     }
     assert_eq!(fs::read_to_string(kept.join("thesis.txt")).unwrap(), "years");
-}
-
-/// The workflows by name.
-fn workflows() -> Vec<(String, String)> {
-    let names = files().into_iter().filter(|name| name.starts_with(".github/workflows/"));
-    let found: Vec<(String, String)> = names.map(|name| (name.clone(), read(&name))).collect();
-    assert!(found.len() >= 2, "{found:?}");
-    found
-}
-
-/// The jobs of a workflow, each with the lines below its name.
-fn jobs(text: &str) -> BTreeMap<&str, Vec<&str>> {
-    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut now = "";
-    for line in text.lines().skip_while(|line| *line != "jobs:").skip(1) {
-        match line.strip_prefix("  ").and_then(|rest| rest.strip_suffix(':')) {
-            Some(name) if !name.starts_with([' ', '#']) => now = name,
-            _ => found.entry(now).or_default().push(line),
-        }
-    }
-    assert!(!found.is_empty() && !found.contains_key(""), "{found:?}");
-    found
-}
-
-#[test]
-fn actions_are_pinned_and_every_step_ends() {
-    for (name, text) in workflows() {
-        for line in text.lines().filter(|line| line.contains("uses:")) {
-            let (_, pin) = line.split_once('@').unwrap();
-            let (commit, version) = pin.split_once(" # v").unwrap_or((pin, ""));
-            let digits = commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-            assert!(digits && commit.len() == 40, "{name}: {line}: no whole commit");
-            assert!(!version.is_empty(), "{name}: {line}: say which version that is");
-        }
-        for (job, lines) in jobs(&text) {
-            let limit = |line: &&&str| line.starts_with("    timeout-minutes: ");
-            assert_eq!(lines.iter().filter(limit).count(), 1, "{name}: {job} never ends");
-            let steps = lines.iter().filter(|line| line.starts_with("      - ")).count();
-            let ends = lines.iter().filter(|line| line.contains("timeout-minutes: ")).count() - 1;
-            // Checking out is the only step that ends by the job's limit alone.
-            assert!(ends + 1 >= steps, "{name}: {job}: {ends} of {steps} steps have a limit");
-        }
+    let output = night.quick("host", &[("TMPDIR", "/nowhere")]);
+    assert_eq!(output.status.code(), Some(2), "without a lock: {output:?}");
+    for (quick, code) in [(&["--quick"][..], 0), (&[], 2)] {
+        let out = night.path("out");
+        let arguments = [&["--device", "host", "--out", out.to_str().unwrap()], quick].concat();
+        let mut homeless = night.command(&arguments, &[]);
+        let output = homeless.env_remove("HOME").env_remove("XDG_STATE_HOME").output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
     }
 }
 
 #[test]
-fn workflows_may_do_little_and_forks_nothing() {
-    let mut writes = 0;
-    for (name, text) in workflows() {
-        let head = text.split("\njobs:").next().unwrap();
-        let least = head.contains("\npermissions: {}") || head.contains("\n  contents: read");
-        assert!(least && !head.contains("write"), "{name}: permissions of all jobs");
-        assert!(!text.contains("pull_request_target"), "{name} runs a fork's code with our rights");
-        for (job, lines) in jobs(&text) {
-            let ours = lines.iter().any(|line| line.contains("self-hosted"));
-            let may_write: Vec<&&str> =
-                lines.iter().filter(|line| line.trim_end().ends_with(": write")).collect();
-            writes += may_write.len();
-            if ours {
-                assert!(may_write.is_empty(), "{name}: {job} writes from our own machine");
-                let guard = lines.iter().find(|line| line.starts_with("    if: ")).unwrap();
-                assert!(guard.contains("github.event.repository.fork == false"), "{guard}");
-                assert!(guard.contains("github.ref == 'refs/heads/main'"), "{guard}");
-                assert!(!head.contains("pull_request"), "{name}: {job}: whose code would that be?");
-                assert!(head.contains("cancel-in-progress: false"), "{name}: one night a card");
-            }
-            if !may_write.is_empty() {
-                assert!(
-                    !lines.iter().any(|line| line.contains("actions/checkout@")),
-                    "{name}: {job}"
-                );
-            }
-            // What somebody typed into an input or a title is no part of a script.
-            let mut in_script = None;
-            for line in lines {
-                let indentation = line.len() - line.trim_start().len();
-                in_script =
-                    in_script.filter(|begin| line.trim().is_empty() || indentation > *begin);
-                assert!(in_script.is_none() || !line.contains("${{"), "{name}: {job}: {line}");
-                let begins = line.trim_start().trim_start_matches("- ").starts_with("run:");
-                assert!(!begins || !line.contains("${{"), "{name}: {job}: {line}");
-                if begins {
-                    in_script = Some(indentation);
-                }
-            }
-        }
+fn the_device_reaches_every_command() {
+    let night = Night::new();
+    let output = night.quick("cuda:1", &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let asked = night.text("asked");
+    for command in ["run", "find", "test", "faults", "suite", "bench"] {
+        let mut lines = asked.lines().filter(|line| line.split(' ').next() == Some(command));
+        assert!(lines.clone().count() > 0, "no {command} in {asked}");
+        assert!(lines.all(|line| format!("{line} ").contains(" --device cuda:1 ")), "{asked}");
     }
-    assert_eq!(writes, 1, "issues, in one job");
+    assert!(asked.contains(&format!("report {}", night.path("out/suite").display())), "{asked}");
+    let summary = night.text("out/summary.md");
+    assert!(summary.contains("\nasked: cuda:1\n  which `lockstep devices` does not"), "{summary}");
+    night.quick("hip", &[]);
+    let summary = night.text("out/summary.md");
+    assert!(summary.contains("\nasked: hip\n* hip:0: missing"), "{summary}");
+}
+
+#[test]
+fn what_the_environment_says_differs_from_nothing() {
+    let night = Night::new();
+    let (code, _) = night.codes(&[("DEVICES", "{\"device\":")]);
+    assert_eq!(code, 0, "what is not JSON is recorded as such");
+    assert!(night.text("out/environment.json").contains("no JSON lines of devices: "));
+    fs::copy(night.path("cargo"), night.path("python3")).unwrap();
+    let (code, steps) = night.codes(&[("TESTS", "1")]);
+    assert_eq!(steps["environment"], 4, "{code}: {steps:?}");
+}
+
+#[test]
+fn two_nights_share_no_card_and_no_folder() {
+    let night = Night::new();
+    let held = |name: &str| {
+        let file = fs::File::create(night.path(name)).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    let card = held("lockstep-nightly-hip-0.lock");
+    for (device, code) in [("hip", 4), ("hip:0", 4), ("hip:1", 0)] {
+        assert_eq!(night.quick(device, &[]).status.code(), Some(code), "{device}");
+    }
+    drop(card);
+    let _folder = held("out.lock");
+    assert_eq!(night.quick("host", &[]).status.code(), Some(4));
+    assert!(night.path("out/summary.md").is_file(), "the other night's files are gone");
+}
+
+#[test]
+fn a_signal_to_the_script_alone_ends_what_runs() {
+    let night = Night::new();
+    let (out, sleeper) = (night.path("out"), night.path("sleeper"));
+    let arguments = ["--device", "host", "--quick", "--out", out.to_str().unwrap()];
+    let mut command = night.command(&arguments, &[("SLEEPER", sleeper.to_str().unwrap())]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    while !sleeper.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no step sleeps");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let sleeping = night.text("sleeper").trim().to_owned();
+    let kill = |signal: &str, process: &str| {
+        let quiet = Stdio::null();
+        Command::new("kill").args([signal, process]).stderr(quiet).status().unwrap().success()
+    };
+    assert!(kill("-0", &sleeping) && kill("-TERM", &child.id().to_string()));
+    let begin = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(3), "it ended after {:?}", begin.elapsed());
+    assert!(!kill("-0", &sleeping), "the command runs on");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let steps = night.steps(&output);
+    for (step, code) in [("operations", 0), ("faults", 4), ("suite", 4), ("report", 4)] {
+        assert_eq!(steps[step], code, "{step}: {steps:?}");
+    }
+    assert!(!night.text("asked").contains("suite"), "{}", night.text("asked"));
+    let log = night.text("out/performance.log");
+    assert_eq!(log, "not run: the night was interrupted\n");
+    assert!(night.text("out/summary.md").contains("| faults | interrupted |"));
 }
 
 /// What is measured is kept and judged, by the command itself.

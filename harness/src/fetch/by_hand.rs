@@ -7,10 +7,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use engine::gguf;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::{Damage, Entry, FetchError, Fetched};
+use super::{Cached, Damage, Entry, FetchError, Fetched};
+use crate::sides::chain;
 
 /// Where the hash is written down.
 fn record(folder: &Path, entry: &Entry) -> PathBuf {
@@ -39,11 +41,24 @@ pub fn known(name: &str, entry: &Entry, cache: &Path) -> Result<Option<Entry>, F
     Ok(Some(Entry { size_bytes, sha256, ..entry.clone() }))
 }
 
+/// Why nothing can be done about a model that is not whole until its owner brings it.
+pub(super) fn missing(name: &str, entry: &Entry, found: Cached) -> FetchError {
+    let name = name.to_owned();
+    match found {
+        Cached::Damaged(_, damage) => FetchError::Spoilt { name, damage },
+        Cached::Whole(_) | Cached::Missing => {
+            let (licence, file) = (entry.licence.clone(), entry.file.clone());
+            FetchError::ByHand { name, licence, file }
+        }
+    }
+}
+
 /// Takes a file that its owner has brought: copies it into the cache, when its hash is the one that
-/// is due, or when none is due yet.
+/// is due, or when none is due yet and the strict reader accepts it.
 ///
 /// # Errors
-/// [`FetchError::Damaged`] for another file than the one that is due; the cache stays as it was.
+/// [`FetchError::Damaged`] or [`FetchError::Another`] for another file than the one that is due,
+/// [`FetchError::NoModel`] for what is none; the cache stays as it was.
 pub fn take(name: &str, entry: &Entry, cache: &Path, from: &Path) -> Result<Fetched, FetchError> {
     let folder = cache.join(name);
     let failed = |source| FetchError::Cache { path: folder.clone(), source };
@@ -66,18 +81,39 @@ pub fn take(name: &str, entry: &Entry, cache: &Path, from: &Path) -> Result<Fetc
         part.write_all(&buffer[..count]).map_err(failed)?;
     }
     let actual = format!("{:x}", digest.finalize());
-    if let Some(due) = known(name, entry, cache)? {
-        if due.sha256 != actual {
-            let damage = Damage::Hash { expected: due.sha256, actual };
-            return Err(FetchError::Damaged { damage });
+    let due = known(name, entry, cache)?;
+    match &due {
+        Some(due) if due.sha256 != actual => {
+            let damage = Damage::Hash { expected: due.sha256.clone(), actual };
+            return Err(match entry.sha256.is_empty() {
+                true => FetchError::Another { damage, record: record(&folder, entry) },
+                false => FetchError::Damaged { damage },
+            });
         }
-    } else {
-        fs::write(record(&folder, entry), format!("{actual} {size_bytes}\n")).map_err(failed)?;
+        Some(_) => {}
+        // Whatever is accepted now is the only file that is accepted later.
+        None => {
+            gguf::File::open(part.path()).map_err(|error| FetchError::NoModel {
+                file: from.to_owned(),
+                message: chain(&error),
+            })?;
+        }
     }
-    part.as_file().sync_all().map_err(failed)?;
     let path = folder.join(&entry.file);
-    part.persist(&path).map_err(|error| failed(error.error))?;
+    keep(part, &path).map_err(failed)?;
+    if due.is_none() {
+        // After the model: a hash without its file would refuse every other one.
+        let mut part = NamedTempFile::new_in(&folder).map_err(failed)?;
+        writeln!(part, "{actual} {size_bytes}").map_err(failed)?;
+        keep(part, &record(&folder, entry)).map_err(failed)?;
+    }
     Ok(Fetched::New(path))
+}
+
+/// Gives a written file its name, whole or not at all.
+fn keep(part: NamedTempFile, path: &Path) -> io::Result<()> {
+    part.as_file().sync_all()?;
+    part.persist(path).map(drop).map_err(|error| error.error)
 }
 
 #[cfg(test)]
@@ -103,26 +139,38 @@ mod tests {
     fn the_first_file_decides_and_no_other_follows() {
         let (cache, brought) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let (entry, cache) = (entry(), cache.path());
-        let file = |name: &str, content: &str| {
+        let file = |name: &str, content: &[u8]| {
             let path = brought.path().join(name);
             fs::write(&path, content).unwrap();
             path
         };
+        let mut other = fixtures::TINY.to_vec();
+        *other.last_mut().unwrap() ^= 1;
         assert_eq!(look_up("m", &entry, cache).unwrap(), Cached::Missing);
         let error = fetch("m", &entry, cache, &|_, _| panic!("a download"), &mut drop).unwrap_err();
         assert!(matches!(error, FetchError::ByHand { .. }), "{error}");
         let path = cache.join("m").join("model.gguf");
-        let first = file("first", "weights");
+        let page = take("m", &entry, cache, &file("page", b"<html>404 Not Found</html>"));
+        let error = page.unwrap_err();
+        assert!(error.to_string().contains("page is no model: "), "{error}");
+        assert_eq!(look_up("m", &entry, cache).unwrap(), Cached::Missing);
+        let first = file("first", fixtures::TINY);
         assert_eq!(take("m", &entry, cache, &first).unwrap(), Fetched::New(path.clone()));
         assert_eq!(look_up("m", &entry, cache).unwrap(), Cached::Whole(path.clone()));
         let again = fetch("m", &entry, cache, &|_, _| panic!("a download"), &mut drop).unwrap();
         assert_eq!(again, Fetched::AlreadyThere(path.clone()));
-        let error = take("m", &entry, cache, &file("second", "wEights")).unwrap_err();
-        assert!(matches!(error, FetchError::Damaged { .. }), "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "weights");
-        fs::write(&path, "wEights").unwrap();
+        let error = take("m", &entry, cache, &file("second", &other)).unwrap_err();
+        assert!(error.hint().contains("model.gguf.sha256"), "{error}: {}", error.hint());
+        assert_eq!(fs::read(&path).unwrap(), fixtures::TINY);
+        fs::write(&path, &other).unwrap();
         let damaged = look_up("m", &entry, cache).unwrap();
         assert!(matches!(damaged, Cached::Damaged(_, Damage::Hash { .. })), "{damaged:?}");
+        // Nothing is replaced before it is brought again, and nobody says so.
+        let mut watch = |event| panic!("{event:?}");
+        let error =
+            fetch("m", &entry, cache, &|_, _| panic!("a download"), &mut watch).unwrap_err();
+        assert!(error.to_string().contains("model m in the cache is damaged"), "{error}");
+        assert!(error.hint().contains("`lockstep fetch m --from FILE`"), "{}", error.hint());
         assert_eq!(take("m", &entry, cache, &first).unwrap(), Fetched::New(path.clone()));
         assert_eq!(look_up("m", &entry, cache).unwrap(), Cached::Whole(path));
     }

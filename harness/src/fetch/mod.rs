@@ -52,6 +52,30 @@ pub enum FetchError {
         /// What the file is called.
         file: String,
     },
+    /// A file in the cache that is not the one its owner brought.
+    #[error("model {name} in the cache is damaged: {damage}")]
+    Spoilt {
+        /// The model.
+        name: String,
+        /// In what it differs.
+        damage: Damage,
+    },
+    /// What its owner brought is no model at all.
+    #[error("{} is no model: {message}", file.display())]
+    NoModel {
+        /// The file.
+        file: PathBuf,
+        /// What the reader said.
+        message: String,
+    },
+    /// What its owner brought is another file than the one before.
+    #[error("this is another file than the one that was brought first: {damage}")]
+    Another {
+        /// In what it differs.
+        damage: Damage,
+        /// Where the hash that is due stands.
+        record: PathBuf,
+    },
     /// No Python with pip.
     #[error("no pip: tried {tried}")]
     NoPip {
@@ -97,6 +121,15 @@ impl FetchError {
             Self::ByHand { name, file, .. } => format!(
                 "get {file} from where you accepted its licence, then \
                  `lockstep fetch {name} --from {file}`"
+            ),
+            Self::Spoilt { name, .. } => format!("`lockstep fetch {name} --from FILE` replaces it"),
+            Self::NoModel { .. } => {
+                "bring the GGUF file itself, not a page or an archive around it".to_owned()
+            }
+            Self::Another { record, .. } => format!(
+                "the hash that is due stands in {}: bring that file, or remove the record if \
+                 another one is to hold from now on",
+                record.display()
             ),
             Self::NoPip { .. } => {
                 "install Python 3 with pip (Debian: apt-get install python3-pip)".to_owned()
@@ -242,12 +275,9 @@ pub fn fetch(
     lock.lock().map_err(failed)?;
     match look_up(name, entry, cache)? {
         Cached::Whole(path) => return Ok(Fetched::AlreadyThere(path)),
+        found if entry.package.is_empty() => return Err(by_hand::missing(name, entry, found)),
         Cached::Damaged(path, damage) => watch(Event::Replacing(path, damage)),
         Cached::Missing => {}
-    }
-    if entry.package.is_empty() {
-        let (name, licence) = (name.to_owned(), entry.licence.clone());
-        return Err(FetchError::ByHand { name, licence, file: entry.file.clone() });
     }
     sweep(&folder).map_err(failed)?;
     let temporary = TempDir::with_prefix_in(TEMPORARY, &folder).map_err(failed)?;
