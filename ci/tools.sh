@@ -18,7 +18,9 @@ for wish in "$@"; do
             command -v llvm-readelf-19 > /dev/null || missing+=(llvm-19)
             ;;
         browser)
-            command -v chromium chromium-browser google-chrome > /dev/null || missing+=(chromium)
+            [ -n "${LOCKSTEP_BROWSER:-}" ] ||
+                command -v chromium chromium-browser google-chrome > /dev/null ||
+                missing+=(chromium)
             ;;
         lint) command -v npm > /dev/null || missing+=(npm) ;;
         *)
@@ -37,4 +39,10 @@ fi
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(sudo)
 "${as_root[@]}" apt-get update
+for package in "${missing[@]}"; do
+    if [ "$package" = chromium ] && [ -z "$(apt-cache show chromium 2> /dev/null)" ]; then
+        echo "no package chromium here: LOCKSTEP_BROWSER names a browser that is installed" >&2
+        exit 2
+    fi
+done
 "${as_root[@]}" apt-get install --yes --no-install-recommends "${missing[@]}"

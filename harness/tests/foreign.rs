@@ -17,7 +17,7 @@ use harness::model::Model;
 use harness::sides::foreign::{ForeignSide, Options};
 use harness::sides::{Side, Unwatched};
 use serde_json::json;
-use support::{lockstep, settings, transcript};
+use support::{command, lockstep, settings, transcript};
 
 /// Our own engine as a process, through a script that knows where the binary is.
 fn served(arguments: &str) -> String {
@@ -167,7 +167,8 @@ fn every_defect_has_its_words() {
         ("ends in a pass", vec![hello()], "read -r request\nexit 1\n"),
         ("half a line", vec![hello()], "read -r request\nprintf '{\"answer\"'\n"),
         ("hangs in a pass", vec![hello()], SILENCE),
-        ("a line too long", after(long), SILENCE),
+        ("a line too long", after(long.clone()), SILENCE),
+        ("a first line too long", vec![long], SILENCE),
         ("a number that JSON has not", after(r#"{"answer":"readout","position":NaN}"#.into()), ""),
         ("another position", after(readout(1)), SILENCE),
         ("a row too short", after(readout(2).replacen("00000000", "", 1)), SILENCE),
@@ -318,4 +319,54 @@ fn our_engine_refuses_what_is_no_request() {
         assert!(last.contains(words), "{words}: {last}");
         assert_eq!(actual, Some(code), "{last}");
     }
+}
+
+/// A script that starts another process, which notes that it runs, and then answers `hello`.
+fn wrapper(folder: &std::path::Path) -> String {
+    let engine = script(folder, &[hello()], "read -r request\ntouch asked\nread -r request\n");
+    let path = folder.join("engine.sh");
+    let alive = "(for n in {1..3000}; do echo >> alive; sleep 0.02; done) > /dev/null 2>&1 &\n";
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("cd '{}'\n{alive}{text}", folder.display())).unwrap();
+    engine
+}
+
+/// The process behind the wrapper has run, and runs no more.
+fn ended(folder: &std::path::Path) {
+    let bytes = || std::fs::metadata(folder.join("alive")).unwrap().len();
+    let before = bytes();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(before > 0 && bytes() == before, "what the engine has started runs on");
+}
+
+#[test]
+fn what_an_engine_has_started_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = wrapper(folder.path());
+    let output = run("run", &["--quiet", "--time-limit", "1"], &engine);
+    assert_eq!(output.status.code(), Some(4), "{}", transcript(&output));
+    ended(folder.path());
+}
+
+#[test]
+fn a_second_interrupt_ends_the_engine_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = wrapper(folder.path());
+    let mut run = command()
+        .args(["run", "--quiet", "--max-tokens", "3", "--engine-command", &engine])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !folder.path().join("asked").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before it was interrupted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (process, mut status) = (run.id().to_string(), None);
+    while status.is_none() {
+        Command::new("kill").args(["-INT", &process]).status().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        status = run.try_wait().unwrap();
+    }
+    assert_eq!(status.unwrap().code(), Some(130));
+    ended(folder.path());
 }

@@ -290,3 +290,48 @@ proptest! {
         prop_assert!(allocated <= BYTES_MAX, "{} bytes", allocated);
     }
 }
+
+/// Lines of a foreign engine as long as an answer can be, which a parser that keeps what it does
+/// not know would hold many times over.
+#[cfg(unix)]
+#[test]
+fn a_line_of_an_engine_takes_its_own_length_and_little_more() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let model = harness::model::Model::resolve(None).unwrap();
+    let config = Config::from_gguf(&model.file).unwrap();
+    let identity = harness::identity::ModelIdentity::of_file(String::new(), &model.path).unwrap();
+    let hello = format!(
+        "{{\"answer\":\"hello\",\"protocol\":1,\"implementation\":\"a\",\"device\":\"b\",\
+         \"build\":\"c\",\"model_sha256\":\"{}\",\"vocabulary\":{}}}\n",
+        identity.sha256, model.vocabulary
+    );
+    std::fs::write(folder.path().join("hello"), hello).unwrap();
+    let options = harness::sides::foreign::Options {
+        command: format!(
+            "sh -c 'cd {}; read -r one; cat hello; read -r two; cat line; read -r three'",
+            folder.path().display()
+        ),
+        time_limit: std::time::Duration::from_secs(100),
+        ubatch: 4096,
+        context_tokens: 4096,
+        activations: "i24".to_owned(),
+        kv: "f32".to_owned(),
+        threads: 1,
+    };
+    let numbers = "0,".repeat(2 << 20);
+    let fields = "\"a\":0,".repeat(700_000);
+    for (name, line) in [
+        ("a list", format!("{{\"answer\":\"tap\",\"values\":[{numbers}0]}}\n")),
+        ("a list first", format!("{{\"values\":[{numbers}0],\"answer\":\"tap\"}}\n")),
+        ("fields", format!("{{{fields}\"answer\":\"tap\"}}\n")),
+    ] {
+        std::fs::write(folder.path().join("line"), &line).unwrap();
+        let mut side =
+            harness::sides::foreign::ForeignSide::load(&model.path, &config, &options).unwrap();
+        let (answer, bytes) = measured(|| side.forward(&[1], &mut Unwatched));
+        let words = answer.map(|_| ()).unwrap_err().to_string();
+        assert!(words.contains("is no answer"), "{name}: {words}");
+        assert!(bytes < 5 * line.len(), "{name}: {bytes} bytes for a line of {}", line.len());
+    }
+}

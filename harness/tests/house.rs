@@ -382,3 +382,13 @@ fn the_documents_are_there_and_true() {
     }
     none(findings);
 }
+
+/// Elsewhere the variables of the job that runs the tests would reach it.
+#[test]
+fn the_binary_is_started_in_one_place() {
+    let start = concat!("Command::new(env!(", "\"CARGO_BIN_EXE_lockstep");
+    let elsewhere = sources().into_iter().filter(|(name, text)| {
+        name.as_str() != "harness/tests/support/mod.rs" && text.contains(start)
+    });
+    none(elsewhere.map(|(name, _)| format!("{name}: `support::command` starts it")).collect());
+}

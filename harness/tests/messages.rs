@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{lockstep, settings, transcript};
+use support::{command, lockstep, settings, transcript};
 
 /// Replaces what differs from machine to machine.
 fn redacted() -> insta::Settings {
@@ -203,7 +203,7 @@ fn damaged_models() {
 fn ctrl_c_ends_the_step_and_writes_what_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().to_str().unwrap();
-    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    let mut run = command()
         .args(["run", "--max-tokens", "2000", "--past-end", "--quiet", "--out", out])
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -8,6 +8,8 @@ mod tree;
 #[path = "nightly/workflows.rs"]
 mod workflows;
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -316,7 +318,7 @@ fn a_history_is_kept_line_by_line_and_judged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nights.jsonl");
     let bench = |path: &Path| {
-        Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        command()
             .args(["bench", "--parts", "engine", "--prefill", "4", "--decode", "4"])
             .args(["--threads", "1", "--runner", "here", "--night", "one", "--history"])
             .arg(path)

@@ -7,8 +7,10 @@ mod support;
 
 use std::env;
 use std::fs;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
@@ -17,6 +19,7 @@ use support::{lockstep, transcript};
 /// What a run of this many steps may take to be read, laid out and ready for its reader.
 const READY_MILLISECONDS_MAX: f64 = 2000.0;
 const STEPS_MANY: usize = 10_000;
+const BROWSER_LIMIT: Duration = Duration::from_secs(120);
 const PHONE_PIXELS: u32 = 390;
 
 /// Stands in the page's head: it notes what goes wrong and, when all has loaded, what there is.
@@ -67,7 +70,8 @@ addEventListener("load", () => setTimeout(() => {
 type Test = fn(&Path);
 
 fn main() {
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
+        ("a_browser_that_hangs_is_ended", a_browser_that_hangs_is_ended),
         ("pages_load_without_errors_and_requests", pages_load_without_errors_and_requests),
         ("ten_thousand_steps_open_at_once", ten_thousand_steps_open_at_once),
         ("a_phone_scrolls_in_one_direction", a_phone_scrolls_in_one_direction),
@@ -85,7 +89,10 @@ fn main() {
         });
         trial.with_ignored_flag(missing && !required)
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+    // What a page takes is measured: one browser at a time.
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.into()).exit();
 }
 
 /// The browser that is named, or the first Chromium of the path.
@@ -115,6 +122,43 @@ fn open(browser: &Path, folder: &Path, window: &Window) -> Value {
     seen
 }
 
+/// What a program wrote, which has to end within a time.
+fn within(command: &mut Command, limit: Duration) -> Output {
+    let [out, err] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+    let [to_out, to_err] = [&out, &err].map(|file| Stdio::from(file.try_clone().unwrap()));
+    let mut child = command.stdin(Stdio::null()).stdout(to_out).stderr(to_err).spawn().unwrap();
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if begin.elapsed() > limit {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let [stdout, stderr] = [out, err].map(|mut file| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    let words = String::from_utf8_lossy(&stderr);
+    let status = status.unwrap_or_else(|| panic!("no end within {limit:?}:\n{words}"));
+    Output { status, stdout, stderr }
+}
+
+/// A program without an end is ended, and said.
+fn a_browser_that_hangs_is_ended(_browser: &Path) {
+    let limit = Duration::from_millis(200);
+    let sleeps = || within(Command::new("sleep").arg("60"), limit);
+    let begin = Instant::now();
+    assert!(std::panic::catch_unwind(sleeps).is_err());
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
 /// Opens a report with the probe in it: what the probe saw, and what the console says.
 fn look(browser: &Path, folder: &Path, window: &Window) -> (Value, Vec<String>) {
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
@@ -139,8 +183,11 @@ fn look(browser: &Path, folder: &Path, window: &Window) -> (Value, Vec<String>) 
             format!("file://{}", frame.display())
         }
     };
-    let output = Command::new(browser)
+    let mut command = Command::new(browser);
+    command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
+        // A container's shared memory is too small for a page.
+        .arg("--disable-dev-shm-usage")
         .args(["--no-first-run", "--disable-extensions", "--disable-background-networking"])
         .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -148,9 +195,8 @@ fn look(browser: &Path, folder: &Path, window: &Window) -> (Value, Vec<String>) 
         // 0 is dark, 1 is light.
         .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!window.dark)))
         .arg("--dump-dom")
-        .arg(&address)
-        .output()
-        .unwrap();
+        .arg(&address);
+    let output = within(&mut command, BROWSER_LIMIT);
     let words = String::from_utf8_lossy(&output.stderr);
     let console = words.lines().filter(|line| line.contains(":CONSOLE"));
     let console: Vec<String> = console.map(str::to_owned).collect();

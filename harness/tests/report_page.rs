@@ -305,3 +305,22 @@ fn faults_beside_a_run_are_a_table() {
     assert!(row("F09").contains("off by one") && !row("F09").contains("no\""), "{}", row("F09"));
     assert!(row("F99").contains("class=\"no\""), "{}", row("F99"));
 }
+
+/// What the page shows is to be pasted: the model by its folder, an engine by its command.
+#[test]
+fn the_search_of_the_page_is_that_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("the model.gguf");
+    fs::write(&model, fixtures::TINY).unwrap();
+    let engine = concat!(env!("CARGO_BIN_EXE_lockstep"), " serve --device host --plant F10");
+    let (model, out) = (model.to_str().unwrap(), folder.path().join("out"));
+    let run = ["run", "--model", model, "--tokens", "84,104", "--max-tokens", "2", "--quiet"];
+    let ends = ["--engine-command", engine, "--out", out.to_str().unwrap()];
+    let output = lockstep(&[&run[..], &ends].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", transcript(&output));
+    let page = unescaped(&text(&out, "report.html"));
+    let due = format!("lockstep find --model '{model}' --tokens 84,104 ");
+    assert!(page.contains(&due), "{due}");
+    assert!(page.contains(&format!(" --engine-command '{engine}'")), "{engine}");
+    assert!(!page.contains("F10 over JSON lines'"));
+}

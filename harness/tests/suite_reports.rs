@@ -5,11 +5,11 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus};
 use serde_json::Value;
-use support::{settings, transcript};
+use support::{command, settings, transcript};
 
 const SUITE: &str = "[defaults]\nmax_tokens = 2\ndevice = \"host\"\nthreads = 1\n\
                      [[case]]\nname = \"drawn\"\nlengths = [9]\nseed = 20261126\n\
@@ -19,7 +19,7 @@ const SUITE: &str = "[defaults]\nmax_tokens = 2\ndevice = \"host\"\nthreads = 1\
 
 /// Runs the binary as GitHub does, with a file for the job's summary.
 fn on_github(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    command()
         .args(arguments)
         .env("GITHUB_ACTIONS", "true")
         .env("GITHUB_STEP_SUMMARY", folder.join("step.md"))

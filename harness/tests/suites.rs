@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{lockstep, settings, transcript};
+use support::{command, lockstep, settings, transcript};
 
 const QUICK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/suites/quick.toml");
 
@@ -186,7 +186,7 @@ fn a_model_of_one_s_own_comes_from_the_cache() {
     );
     fs::write(place.folder.path().join("mine.gguf"), fixtures::TINY).unwrap();
     let suite = place.folder.path().join("suite.toml");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    let output = command()
         .args(["suite", suite.to_str().unwrap(), "--out", place.out().to_str().unwrap()])
         .env("LOCKSTEP_CACHE", place.folder.path())
         .output()
@@ -281,7 +281,7 @@ fn an_interrupted_suite_is_no_success() {
     )
     .unwrap();
     let out = folder.path().join("out");
-    let mut suite = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    let mut suite = command()
         .args(["suite", file.to_str().unwrap(), "--out", out.to_str().unwrap()])
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -311,7 +311,7 @@ fn a_killed_suite_has_its_reports_and_is_resumed() {
          [[case]]\nname = \"two\"\nmax_tokens = 2000\n",
     );
     let (suite, out) = (place.folder.path().join("suite.toml"), place.out());
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    let mut child = command()
         .args(["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()])
         .stdout(std::process::Stdio::null())
         .spawn()

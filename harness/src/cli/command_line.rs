@@ -3,6 +3,12 @@
 use super::options::{RunOptions, word};
 use crate::find::minimise::Size;
 
+/// The search that looks into a run.
+pub(super) fn of_run(options: &RunOptions, prompt_ids: &[u32]) -> String {
+    let (steps, ubatch) = (options.max_tokens, options.ubatch);
+    find(options, &Size { tokens: prompt_ids.to_vec(), steps, ubatch })
+}
+
 /// The search of a run of this size, whatever its prompt was.
 pub(super) fn find(options: &RunOptions, size: &Size) -> String {
     let tokens: Vec<String> = size.tokens.iter().map(u32::to_string).collect();

@@ -8,7 +8,6 @@ use super::ci::Ci;
 use super::options::RunOptions;
 use super::{Failure, Format, command_line};
 use crate::event::Outcome;
-use crate::find::minimise::Size;
 use crate::report::files::write_text;
 use crate::report::github::annotations;
 use crate::report::junit::junit;
@@ -26,9 +25,7 @@ pub(super) fn of_run(
     outcome: &Outcome,
     found: Option<&Found>,
 ) -> Result<(), Failure> {
-    let (steps, ubatch) = (options.max_tokens, options.ubatch);
-    let size = Size { tokens: prompt_ids.to_vec(), steps, ubatch };
-    let kinds = kinds(outcome, found, &command_line::find(options, &size));
+    let kinds = kinds(outcome, found, &command_line::of_run(options, prompt_ids));
     let word = outcome.verdict.word().to_uppercase();
     let report = Report {
         title: command,

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use super::options::{ActivationsChoice, KvChoice, ReferenceChoice, RunOptions, word};
-use super::reports;
 use super::sides::{self, Setup, Source};
 use super::{EXIT_CODES, Failure, Format};
+use super::{command_line, reports};
 use crate::event::{Display, Outcome};
 use crate::identity::{ModelIdentity, OptionsIdentity, RunIdentity};
 use crate::model::{Model, Prompt};
@@ -19,7 +19,7 @@ use crate::report::output::Output;
 use crate::report::progress::ProgressDisplay;
 use crate::report::terminal::TerminalDisplay;
 use crate::run::{self, Lanes, Plan};
-use crate::sides::TapLevel;
+use crate::sides::{TapLevel, foreign};
 use crate::suite::Drawn;
 
 /// The prompt of a run that was given none.
@@ -73,7 +73,9 @@ pub(super) fn begin(options: &RunOptions, drawn: Option<Drawn>) -> Result<Begun,
         None => prompt(options, &model)?,
     };
     let context_tokens = context(options, &model, prompt_ids.len())?;
+    let search = || command_line::of_run(options, &prompt_ids);
     let folder = options.out.as_deref().map(Folder::prepare).transpose()?;
+    let folder = folder.map(|folder| folder.with_search(search()));
     let threads = options.threads.unwrap_or_else(all_threads);
     let setup = Setup::new(options, context_tokens, threads);
     let identity = ModelIdentity::of_file(model.name.clone(), &model.path).map_err(|error| {
@@ -253,6 +255,8 @@ pub(super) fn watch_interrupts() -> Arc<AtomicBool> {
     let flag = Arc::clone(&interrupted);
     let watch = move || {
         if flag.swap(true, Ordering::SeqCst) {
+            // Nothing is dropped behind this.
+            foreign::end_all();
             std::process::exit(130);
         }
     };

@@ -48,6 +48,7 @@ pub enum FolderError {
 pub struct Folder {
     path: PathBuf,
     created: Vec<PathBuf>,
+    search: Option<String>,
 }
 
 impl Folder {
@@ -57,13 +58,19 @@ impl Folder {
             !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err()
         });
         let created = missing.map(Path::to_path_buf).collect();
-        let folder = Self { path: path.to_path_buf(), created };
+        let folder = Self { path: path.to_path_buf(), created, search: None };
         fs::create_dir_all(path)
             .map_err(|source| FolderError::Create { path: path.to_path_buf(), source })?;
         tempfile::NamedTempFile::new_in(path)
             .and_then(|mut file| file.write_all(b"lockstep"))
             .map_err(|source| FolderError::Write { path: path.to_path_buf(), source })?;
         Ok(folder)
+    }
+
+    /// With the command that searches the run whose files these will be.
+    pub fn with_search(mut self, command: String) -> Self {
+        self.search = Some(command);
+        self
     }
 }
 
@@ -190,7 +197,10 @@ impl Display for FilesDisplay {
             }
             Event::Progress(_) => Ok(()),
             Event::Finished(outcome) => match self.start.take() {
-                Some(start) => self.end(&VerdictFile::of(&start, outcome)),
+                Some(start) => {
+                    let search = self.folder.search.as_deref();
+                    self.end(&VerdictFile::of(&start, outcome).with_search(search))
+                }
                 None => Ok(()),
             },
         }

@@ -26,7 +26,7 @@ pub fn markdown(title: &str, cases: &[CaseResult], last_line: &str) -> String {
         }
         for (label, words) in facts {
             let _ = match label {
-                "again" | "witness" => writeln!(text, "- {label}: `{}`", words.replace('`', "'")),
+                "again" | "witness" => writeln!(text, "- {label}: {}", code(&words)),
                 _ => writeln!(text, "- {label}: {}", cell(&words)),
             };
         }
@@ -58,6 +58,16 @@ fn row(case: &CaseResult) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
+/// Words as they are, in a fence that no run of backticks among them ends.
+fn code(words: &str) -> String {
+    let words = words.replace(char::is_control, " ");
+    let longest = words.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    // One space on each side is the fence's, and keeps it apart from a backtick.
+    let space = if longest == 0 { "" } else { " " };
+    format!("{fence}{space}{words}{space}{fence}")
+}
+
 /// Text without what Markdown or HTML would read as its own.
 fn cell(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -77,6 +87,17 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_stays_in_its_fence() {
+        assert_eq!(code("lockstep find"), "`lockstep find`");
+        assert_eq!(code("a `b` ``c``"), "``` a `b` ``c`` ```");
+        assert_eq!(code("a\n\n# b\r|"), "`a  # b |`");
+        let mut case = CaseResult::new("a", Some(4), "x");
+        case.replay = Some("find --model 'a`\n# b'".into());
+        let text = markdown("t", &[case], "one");
+        assert!(text.contains("\n- again: `` find --model 'a` # b' ``\n"), "{text}");
+    }
 
     #[test]
     fn no_message_leaves_its_cell() {

@@ -243,9 +243,17 @@ pub struct VerdictFile<'a> {
     copies: Option<crate::sides::Copies>,
     weights_verified: Option<&'a crate::sides::Verified>,
     duration: &'a crate::event::Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<&'a str>,
 }
 
 impl<'a> VerdictFile<'a> {
+    /// With the command that looks into what the run has shown, where there is anything.
+    pub fn with_search(self, command: Option<&'a str>) -> Self {
+        let search = command.filter(|_| self.exit_code != 0);
+        Self { search, ..self }
+    }
+
     /// The end of a run.
     pub fn of(start: &'a Start, outcome: &'a Outcome) -> Self {
         let (divergence, reason) = match &outcome.verdict {
@@ -273,6 +281,7 @@ impl<'a> VerdictFile<'a> {
             copies: outcome.copies,
             weights_verified: outcome.weights_verified.as_ref(),
             duration: &outcome.duration,
+            search: None,
         }
     }
 }

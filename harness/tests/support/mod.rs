@@ -9,14 +9,19 @@ use std::process::{Command, Output};
 use harness::model::Model;
 use matrix::{Case, Sum, answer};
 
+/// The binary, which knows nothing of the job that it is tested in: annotations and summaries have
+/// tests of their own, and theirs are not the job's.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
+    command.env_remove("GITHUB_ACTIONS").env_remove("GITHUB_STEP_SUMMARY");
+    command
+}
+
 /// Runs the binary.
 pub(crate) fn lockstep(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lockstep"))
+    command()
         .args(arguments)
         .env("COLUMNS", "100")
-        // Annotations have tests of their own.
-        .env_remove("GITHUB_ACTIONS")
-        .env_remove("GITHUB_STEP_SUMMARY")
         // What is said of a missing GPU does not depend on this machine's.
         .env("LOCKSTEP_LIBAMDHIP64", "no/such/libamdhip64.so")
         .output()

@@ -87,7 +87,7 @@ impl RunView {
                 .as_ref()
                 .and_then(|finding| finding.witness.as_deref())
                 .map(|witness| format!("lockstep replay {}", shell(witness))),
-            again: (word != "agrees").then(|| again(run)).flatten(),
+            again: find("search").map(|command| command.value),
             heat: heat(run),
             charts: charts(run),
             tops: tops(run, with_data),
@@ -170,45 +170,6 @@ fn divergence(find: &dyn Fn(&str) -> Option<Figure>) -> Divergence {
 fn finding(run: &Run) -> Vec<Fact> {
     let facts = run.finding.iter().flat_map(|finding| &finding.facts);
     facts.map(|(name, text)| Fact { name: name.clone(), text: text.clone() }).collect()
-}
-
-/// The search that looks into what a run has shown.
-fn again(run: &Run) -> Option<String> {
-    let verdict = run.verdict.as_ref()?;
-    // How an engine of somebody else was started is not in the files.
-    let engine = text(&run.identity, "engine.implementation");
-    if !engine.starts_with("engine ") {
-        return None;
-    }
-    let option = |key: &str| text(&run.identity, &format!("options.{key}"));
-    let ids = text(verdict, "prompt_ids").replace(' ', ",");
-    let mut words = vec![format!(
-        "lockstep find --model {} --tokens {ids} --max-tokens {}",
-        shell(&text(&run.identity, "model.name")),
-        option("max_tokens")
-    )];
-    for (key, default) in [
-        ("device", "auto"),
-        ("reference", "exact"),
-        ("activations", "i24"),
-        ("kv", "f32"),
-        ("drive", "reference"),
-        ("ubatch", ""),
-        ("context_tokens", ""),
-    ] {
-        let value = option(key);
-        if value != default && !value.is_empty() {
-            words.push(format!("--{} {}", key.replace('_', "-"), shell(&value)));
-        }
-    }
-    // An engine with a fault that was planted says so after this word.
-    if let Some((_, fault)) = engine.rsplit_once(" with ") {
-        words.push(format!("--plant {}", shell(fault)));
-    }
-    if option("past_end") == "true" {
-        words.push("--past-end".to_owned());
-    }
-    Some(words.join(" "))
 }
 
 /// A word that a shell takes as it is.

@@ -46,8 +46,10 @@ pub enum ForeignError {
         message: String,
     },
     /// More than any answer needs.
-    #[error("a line of more than {bytes_max} bytes, where no answer to this model is longer")]
+    #[error("a line of more than {bytes_max} bytes, where no answer to `{request}` is longer")]
     TooLong {
+        /// What was asked.
+        request: &'static str,
         /// The most.
         bytes_max: usize,
     },

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::Fields;
 use crate::sides::TapLevel;
 
 /// The version of these lines; whoever changes their meaning raises it.
@@ -57,7 +58,7 @@ impl Request {
 
 /// What the engine says, one line of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "answer", rename_all = "lowercase", try_from = "Fields")]
 pub enum Answer {
     /// Who it is and what it has loaded.
     Hello {

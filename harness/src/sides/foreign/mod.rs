@@ -4,6 +4,8 @@
 //! model and the call before its values are taken. After a defect the process is ended.
 
 mod error;
+mod fields;
+mod groups;
 pub mod message;
 mod process;
 
@@ -14,7 +16,7 @@ use engine::Config;
 
 pub use error::ForeignError;
 use message::{Answer, PROTOCOL, Request, values};
-use process::{Limits, Process};
+use process::Process;
 
 use super::engine::NAME;
 use super::{
@@ -26,8 +28,8 @@ use crate::identity::ModelIdentity;
 const OUTER_TAPS: [&str; 3] = ["embed", "final_norm", "logits"];
 /// The longest name of a program, a device or a build.
 const NAME_CHARACTERS_MAX: usize = 200;
-/// What a line has besides its values.
-const LINE_BYTES: usize = 4096;
+/// The most bytes of a line without values, and of what a line has besides its values.
+const LINE_BYTES: usize = 1 << 16;
 /// Digits of a value.
 const DIGITS: usize = 8;
 
@@ -66,21 +68,28 @@ struct Sizes {
     hidden: usize,
     vocabulary: usize,
     widest: usize,
+    /// Without the logits, which are of one token in every call.
+    widest_of_many: usize,
+    /// The most tokens that a line has rows of.
+    rows: usize,
     /// Taps of one token.
     taps: usize,
 }
 
 impl Sizes {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, rows: usize) -> Self {
+        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let heads = config.heads * config.head_size;
-        let widest = config.vocabulary.max(config.hidden).max(config.feed_forward).max(heads);
+        let widest_of_many = hidden.max(config.feed_forward).max(heads);
+        let widest = widest_of_many.max(vocabulary);
         let taps = config.layers * LAYER_TAPS.len() + OUTER_TAPS.len();
-        Self { hidden: config.hidden, vocabulary: config.vocabulary, widest, taps }
+        Self { hidden, vocabulary, widest, widest_of_many, rows, taps }
     }
 
-    /// The longest line that an answer can be: a tap of a whole piece, or a readout.
-    fn line_bytes_max(&self, ubatch: usize) -> usize {
-        let values = self.widest.saturating_mul(ubatch).max(self.hidden + self.vocabulary);
+    /// The longest line of a call's answer: a tap of a whole piece, or a readout.
+    fn line_bytes_max(&self) -> usize {
+        let taps = self.widest_of_many.saturating_mul(self.rows);
+        let values = taps.max(self.hidden + self.vocabulary);
         values.saturating_mul(DIGITS).saturating_add(LINE_BYTES)
     }
 }
@@ -96,10 +105,8 @@ impl ForeignSide {
     }
 
     fn open(path: &Path, config: &Config, options: &Options) -> Result<Self, ForeignError> {
-        let sizes = Sizes::of(config);
-        let line_bytes_max = sizes.line_bytes_max(options.ubatch.min(options.context_tokens));
-        let limits = Limits { line_bytes_max, answer: options.time_limit };
-        let mut process = Process::start(&options.command, limits)?;
+        let sizes = Sizes::of(config, options.ubatch.min(options.context_tokens));
+        let mut process = Process::start(&options.command, options.time_limit)?;
         let whole = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         let hello = Request::Hello {
             protocol: PROTOCOL,
@@ -110,7 +117,7 @@ impl ForeignSide {
             kv: options.kv.clone(),
             threads: options.threads,
         };
-        send(&process, &hello);
+        send(&process, &hello, LINE_BYTES);
         // Both sides read the file at the same time.
         let expected = ModelIdentity::of_file(String::new(), path);
         let line = process.line("hello")?;
@@ -169,7 +176,8 @@ impl ForeignSide {
     ) -> Result<Readout, ForeignError> {
         let (from, request) = (self.position, "forward");
         let call = Call { from, to: from + tokens.len() - 1, widest: self.sizes.widest };
-        send(process, &Request::Forward { tokens: tokens.to_vec(), level: watcher.level() });
+        let forward = Request::Forward { tokens: tokens.to_vec(), level: watcher.level() };
+        send(process, &forward, self.sizes.line_bytes_max());
         let taps_max = tokens.len().saturating_mul(self.sizes.taps);
         for _ in 0..=taps_max {
             match answer(&process.line(request)?)? {
@@ -242,10 +250,15 @@ impl Call {
     }
 }
 
-fn send(process: &Process, request: &Request) {
+/// Ends every engine that runs, before this process ends without an end of its own.
+pub fn end_all() {
+    groups::end_all();
+}
+
+fn send(process: &Process, request: &Request, answer_bytes_max: usize) {
     let mut line = serde_json::to_vec(request).expect("a request is plain data");
     line.push(b'\n');
-    process.send(line);
+    process.send(line, answer_bytes_max);
 }
 
 /// A line as an answer, or as its engine's words that it cannot go on.
@@ -262,9 +275,13 @@ fn answer(line: &[u8]) -> Result<Answer, ForeignError> {
 
 /// Before anything else of a first line: another version may have other fields.
 fn version(line: &[u8]) -> Result<(), ForeignError> {
-    let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    match value.and_then(|value| value.get("protocol")?.as_u64()) {
-        Some(found) if found != u64::from(PROTOCOL) => {
+    /// The other fields are passed over, and nothing of them is kept.
+    #[derive(serde::Deserialize)]
+    struct Spoken {
+        protocol: u64,
+    }
+    match serde_json::from_slice(line) {
+        Ok(Spoken { protocol: found }) if found != u64::from(PROTOCOL) => {
             Err(ForeignError::Version { found, known: PROTOCOL })
         }
         _ => Ok(()),
@@ -305,7 +322,7 @@ impl Side for ForeignSide {
     /// A defect shows in the call that follows.
     fn reset(&mut self) {
         let _ = self.with(|side, process| {
-            send(process, &Request::Reset {});
+            send(process, &Request::Reset {}, LINE_BYTES);
             side.position = 0;
             match answer(&process.line("reset")?)? {
                 Answer::Reset {} => Ok(()),
@@ -331,7 +348,7 @@ impl Side for ForeignSide {
 impl Drop for ForeignSide {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            send(&process, &Request::Quit {});
+            send(&process, &Request::Quit {}, LINE_BYTES);
             process.quit();
         }
     }

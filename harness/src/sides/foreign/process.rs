@@ -5,10 +5,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::error::ForeignError;
+use super::groups;
 
 /// How many lines wait to be read: an engine that talks without end stands still.
 const LINES_WAITING: usize = 2;
@@ -22,62 +25,59 @@ pub(super) struct Process {
     child: Child,
     outbox: Option<Sender<Vec<u8>>>,
     lines: Receiver<Heard>,
-    limits: Limits,
-}
-
-/// How long a line may be, and how long it may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) line_bytes_max: usize,
-    pub(super) answer: Duration,
+    /// How long a line may be now.
+    bytes_max: Arc<AtomicUsize>,
+    time_limit: Duration,
 }
 
 enum Heard {
     Line(Vec<u8>),
-    TooLong,
+    /// With the most bytes that it might have had.
+    TooLong(usize),
     Failed(String),
     Ended,
 }
 
 impl Process {
     /// Starts the command: words as a shell cuts them, but no shell.
-    pub(super) fn start(command: &str, limits: Limits) -> Result<Self, ForeignError> {
+    pub(super) fn start(command: &str, time_limit: Duration) -> Result<Self, ForeignError> {
         let words = shlex::split(command).filter(|words| !words.is_empty());
         let Some(words) = words else {
             return Err(ForeignError::Command { command: command.to_owned() });
         };
         let mut process = Command::new(&words[0]);
         process.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        alone(&mut process);
         let failed = |source| ForeignError::Start { program: words[0].clone(), source };
-        let mut child = process.spawn().map_err(failed)?;
+        let mut child = groups::spawn(&mut process).map_err(failed)?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (outbox, requests) = channel();
         let (heard, lines) = sync_channel(LINES_WAITING);
         let (stdin, stdout) = (stdin.expect("it is piped"), stdout.expect("it is piped"));
         std::thread::spawn(move || write(stdin, &requests));
-        std::thread::spawn(move || read(stdout, limits.line_bytes_max, &heard));
-        Ok(Self { child, outbox: Some(outbox), lines, limits })
+        let bytes_max = Arc::new(AtomicUsize::new(0));
+        let limit = Arc::clone(&bytes_max);
+        std::thread::spawn(move || read(stdout, &limit, &heard));
+        Ok(Self { child, outbox: Some(outbox), lines, bytes_max, time_limit })
     }
 
-    /// Sends a line. That nobody reads it shows when the answer does not come.
-    pub(super) fn send(&self, line: Vec<u8>) {
+    /// Sends a line, whose answers have lines of so many bytes at most. That nobody reads it shows
+    /// when the answer does not come.
+    pub(super) fn send(&self, line: Vec<u8>, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::SeqCst);
         let _ = self.outbox.as_ref().map(|outbox| outbox.send(line));
     }
 
     /// The next line.
     pub(super) fn line(&mut self, request: &'static str) -> Result<Vec<u8>, ForeignError> {
-        match self.lines.recv_timeout(self.limits.answer) {
+        match self.lines.recv_timeout(self.time_limit) {
             Ok(Heard::Line(line)) => Ok(line),
-            Ok(Heard::TooLong) => {
-                Err(ForeignError::TooLong { bytes_max: self.limits.line_bytes_max })
-            }
+            Ok(Heard::TooLong(bytes_max)) => Err(ForeignError::TooLong { request, bytes_max }),
             Ok(Heard::Failed(message)) => Err(ForeignError::Read { request, message }),
             Ok(Heard::Ended) | Err(RecvTimeoutError::Disconnected) => {
                 Err(ForeignError::Ended { request, status: self.status() })
             }
             Err(RecvTimeoutError::Timeout) => {
-                let seconds = self.limits.answer.as_secs();
+                let seconds = self.time_limit.as_secs();
                 Err(ForeignError::Silent { request, seconds })
             }
         }
@@ -111,21 +111,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already, or it is ended here; neither can go wrong in a way that matters.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It has ended already, or it is ended here; a process that not even this ends, because a
+        // driver holds it, is not waited for.
+        groups::end(&mut self.child);
+        self.ended_within(END_LIMIT);
     }
 }
-
-/// Ctrl-C lets lockstep end its step: it is not for the engine that computes the step.
-#[cfg(unix)]
-fn alone(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-}
-
-#[cfg(not(unix))]
-fn alone(_command: &mut Command) {}
 
 fn write(mut stdin: ChildStdin, requests: &Receiver<Vec<u8>>) {
     while let Ok(line) = requests.recv() {
@@ -135,10 +126,14 @@ fn write(mut stdin: ChildStdin, requests: &Receiver<Vec<u8>>) {
     }
 }
 
-fn read(stdout: ChildStdout, bytes_max: usize, heard: &SyncSender<Heard>) {
+fn read(stdout: ChildStdout, limit: &AtomicUsize, heard: &SyncSender<Heard>) {
     let mut source = BufReader::new(stdout);
     loop {
         let mut bytes = Vec::new();
+        // Without a first byte nobody has answered, and nobody may have asked: the limit is that of
+        // the request which the line answers. What goes wrong here goes wrong below.
+        let _ = source.fill_buf();
+        let bytes_max = limit.load(Ordering::SeqCst);
         let mut window = (&mut source).take(bytes_max as u64 + 1);
         let word = match window.read_until(b'\n', &mut bytes) {
             Err(error) => Heard::Failed(error.to_string()),
@@ -146,7 +141,7 @@ fn read(stdout: ChildStdout, bytes_max: usize, heard: &SyncSender<Heard>) {
                 bytes.pop();
                 Heard::Line(bytes)
             }
-            Ok(_) if bytes.len() > bytes_max => Heard::TooLong,
+            Ok(_) if bytes.len() > bytes_max => Heard::TooLong(bytes_max),
             // Half a line is no answer, and no other half comes.
             Ok(_) => Heard::Ended,
         };
