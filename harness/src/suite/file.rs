@@ -63,7 +63,7 @@ pub struct Drawn {
 
 impl Suite {
     /// Gives every drawn case its stream: the number that the file says, else the one that was
-    /// asked for, where `date` is the day that is passed. Says the number, if it is not in the file.
+    /// asked for, where `date` is the day that is passed. Says the number, if the file does not.
     pub fn draw_from(&mut self, asked: Option<Seed>, day: u64) -> Option<u64> {
         let asked = asked.map(|seed| match seed {
             Seed::Number(seed) => seed,
