@@ -115,6 +115,36 @@ fn what_has_no_recording_is_computed_and_said() {
     assert_eq!(references(&cases), [("b", "reference computed: it has no recording")]);
 }
 
+/// A full disk costs the recording, not the answer; a folder that cannot be is said at once.
+#[test]
+fn a_recording_that_cannot_be_written_changes_no_answer() {
+    let place = Place::new(SUITE);
+    let recorded = place.path("recorded");
+    assert_eq!(place.run(&["--record", &recorded, "--filter", "b"]).0, Some(0));
+    let path = place.recordings().remove(0);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let record = ["--record", &recorded, "--filter", "b"];
+    let (code, cases) = place.run(&[&record[..], &["--plant", "F09"]].concat());
+    assert_eq!((code, text(&cases[0], "verdict")), (Some(1), "diverges"));
+    let words = text(&cases[0], "reference");
+    assert!(words.starts_with("reference not recorded: cannot write the recording"), "{words}");
+    let suite = place.path("suite.toml");
+    let output = lockstep(&["suite", &suite, "--record", &format!("{suite}/in"), "--filter", "b"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+}
+
+/// Tokens of another day than the file's have no reader tomorrow.
+#[test]
+fn what_is_drawn_from_the_day_is_not_recorded() {
+    let place =
+        Place::new("[[case]]\nname = \"day\"\nlengths = [3]\nseed = \"date\"\nmax_tokens = 1\n");
+    let (code, cases) = place.run(&["--record", &place.path("recorded")]);
+    assert_eq!(code, Some(0));
+    let words = "reference computed: its tokens are not those of the file";
+    assert_eq!(references(&cases), [("day-3", words)]);
+}
+
 /// The content with another text in its first line, and the hash that belongs to it.
 fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let content = &bytes[..bytes.len() - 32];

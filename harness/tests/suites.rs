@@ -70,6 +70,46 @@ fn of(cases: &[Value], key: &str) -> Vec<Value> {
     cases.iter().map(|case| case[key].clone()).collect()
 }
 
+/// What an earlier suite found is not told as what this one found.
+#[test]
+fn the_page_has_no_run_of_a_case_that_was_not_run() {
+    let place = Place::new("[[case]]\nname = \"one\"\nmax_tokens = 1\ndevice = \"host\"\n");
+    let page = || fs::read_to_string(place.out().join("report.html")).unwrap();
+    assert_eq!(place.run(&[]).status.code(), Some(0));
+    assert!(page().contains("case-1-"), "the run's own anchors");
+    place.run(&["--budget-minutes", "0"]);
+    assert!(!page().contains("case-1-"), "the run of the suite before");
+}
+
+/// Yesterday's green tests are not today's missing device's.
+#[test]
+fn a_run_without_its_device_leaves_no_answer_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let run = |device| lockstep(&["run", "--max-tokens", "1", "--out", out, "--device", device]);
+    assert_eq!(run("host").status.code(), Some(0));
+    assert!(folder.path().join("junit.xml").exists());
+    assert_eq!(run("hip").status.code(), Some(3));
+    for name in ["junit.xml", "verdict.json", "report.html", "summary.md"] {
+        assert!(!folder.path().join(name).exists(), "{name}");
+    }
+}
+
+/// What `--resume` would take over, beside what it was not asked for.
+#[test]
+fn a_filter_forgets_no_result_and_an_automatic_device_is_run_again() {
+    let text = "[defaults]\nmax_tokens = 1\ndevice = \"host\"\n[[case]]\nname = \"one\"\n\
+                [[case]]\nname = \"two\"\n[[case]]\nname = \"any\"\ndevice = \"auto\"\n";
+    let place = Place::new(text);
+    place.run(&[]);
+    place.run(&["--resume", "--filter", "one"]);
+    place.run(&["--resume"]);
+    assert_eq!(of(&place.cases(), "reused"), [true, true, false]);
+    let recorded = place.folder.path().join("recorded");
+    place.run(&["--resume", "--against", recorded.to_str().unwrap()]);
+    assert_eq!(of(&place.cases(), "reused"), [false, false, false]);
+}
+
 /// What a night prints replays it on another day.
 #[test]
 fn the_day_s_tokens_are_drawn_again_by_their_number() {
@@ -86,7 +126,7 @@ fn the_day_s_tokens_are_drawn_again_by_their_number() {
     let (day, own) = (place.prompt("day-5"), place.prompt("own-5"));
     assert_ne!(day, own);
     assert_eq!(place.run(&["--seed", "20010203"]).status.code(), Some(0));
-    assert_eq!(place.prompt("day-5"), place.prompt("own-5"), "one seed for all");
+    assert_eq!(place.prompt("own-5"), own, "a number stays what the file says");
     assert_ne!(place.prompt("day-5"), day);
     place.run(&["--seed", &seed.to_string(), "--filter", "day-5"]);
     assert_eq!(place.prompt("day-5"), day);
@@ -311,6 +351,11 @@ fn a_killed_suite_has_its_reports_and_is_resumed() {
          [[case]]\nname = \"two\"\nmax_tokens = 2000\n",
     );
     let (suite, out) = (place.folder.path().join("suite.toml"), place.out());
+    // What a command before left there, and no case of this suite writes over.
+    fs::create_dir(&out).unwrap();
+    for name in ["verdict.json", "report.html", "witness.json", "witness.bin"] {
+        fs::write(out.join(name), "{}").unwrap();
+    }
     let mut child = command()
         .args(["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()])
         .stdout(std::process::Stdio::null())
@@ -325,9 +370,15 @@ fn a_killed_suite_has_its_reports_and_is_resumed() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(of(&lines(&out), "event"), ["suite_started", "case"]);
-    assert_eq!(json(&out.join("suite.json"))["complete"], false);
+    let left = json(&out.join("suite.json"));
+    assert_eq!((&left["complete"], &left["exit_code"]), (&Value::Bool(false), &Value::from(4)));
     let junit = fs::read_to_string(out.join("junit.xml")).unwrap();
-    assert!(junit.contains("<testsuite name=\"suite.toml\" tests=\"1\""), "{junit}");
+    let counts = "<testsuite name=\"suite.toml\" tests=\"2\" skipped=\"1\"";
+    assert!(junit.contains(counts), "{junit}");
+    assert!(junit.contains("not yet run"), "{junit}");
+    for name in ["verdict.json", "report.html", "witness.json", "witness.bin"] {
+        assert!(!out.join(name).exists(), "{name}");
+    }
     let summary = fs::read_to_string(out.join("summary.md")).unwrap();
     assert!(summary.contains("\n1 of 2 cases run: 1 agree"), "{summary}");
     place.run(&["--resume", "--filter", "one"]);

@@ -24,6 +24,7 @@ use crate::identity::RunIdentity;
 use crate::model::Model;
 use crate::report::files::{FINDING, Folder, write_report, write_whole};
 use crate::report::output::Output;
+use crate::report::record::message;
 use crate::run::{Lanes, Plan, run_searching};
 use crate::sides::TapLevel;
 use crate::suite::{Drawn, Found};
@@ -90,19 +91,23 @@ fn watching(mut options: RunOptions) -> RunOptions {
 }
 
 /// Searches a run that has diverged, without showing it: what was found, and its witness in the
-/// folder of --out. Nothing is found where it does not diverge again.
+/// folder of --out. Nothing is found where it agrees; a search in doubt says why.
 pub(super) fn look_into(
     options: &RunOptions,
     drawn: Option<Drawn>,
     interrupted: &AtomicBool,
 ) -> Result<Option<Found>, Failure> {
     let options = watching(options.clone());
-    let begun = run::begin(&options, drawn)?;
+    let begun = run::begin_beside(&options, drawn)?;
     let this = Surroundings::new(&options, &begun);
     let size = this.size();
     let sides = this.load(&size)?;
     let mut searched = this.search(&size, sides, true, interrupted, &mut Unseen)?;
-    let Some(answer) = this.explain(&mut searched)? else { return Ok(None) };
+    let Some(answer) = this.explain(&mut searched)? else {
+        let doubt = matches!(searched.outcome.verdict, Verdict::Inconclusive(_));
+        let words = || format!("the search saw no end: {}", message(&searched.outcome));
+        return Ok(doubt.then(|| Found::said(words())));
+    };
     let witness = match options.out {
         Some(_) => this.witness(&searched, &answer)?,
         None => None,

@@ -64,8 +64,16 @@ pub(super) struct Begun {
     folder: Option<Folder>,
 }
 
-/// Checks everything that can be checked before a side is loaded.
+/// Checks everything that can be checked before a side is loaded; what an earlier command left in
+/// the folder as its answer goes.
 pub(super) fn begin(options: &RunOptions, drawn: Option<Drawn>) -> Result<Begun, Failure> {
+    let begun = begin_beside(options, drawn)?;
+    begun.folder.as_ref().map(Folder::clear).transpose()?;
+    Ok(begun)
+}
+
+/// The same beside the files of the run that a search looks into.
+pub(super) fn begin_beside(options: &RunOptions, drawn: Option<Drawn>) -> Result<Begun, Failure> {
     check(options)?;
     let model = Model::resolve(options.model.as_deref())?;
     let prompt_ids = match drawn {

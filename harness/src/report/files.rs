@@ -20,7 +20,17 @@ pub const FINDING: &str = "finding.json";
 pub const REPORT: &str = "report.html";
 
 /// The files of a run before this one, which must not stand beside the lines of this one.
-const ENDS: [&str; 6] = [VERDICT, DIVERGENCE, FINDING, REPORT, "junit.xml", "summary.md"];
+const ENDS: [&str; 9] = [
+    VERDICT,
+    DIVERGENCE,
+    FINDING,
+    REPORT,
+    "junit.xml",
+    "summary.md",
+    "suite.json",
+    "witness.json",
+    "witness.bin",
+];
 
 /// Why a folder cannot take a run's files.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +82,18 @@ impl Folder {
         self.search = Some(command);
         self
     }
+
+    /// Removes what says how an earlier command ended: whoever is killed from here on, or finds no
+    /// device, leaves no answer of another.
+    pub fn clear(&self) -> io::Result<()> {
+        for name in ENDS {
+            match fs::remove_file(self.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Folder {
@@ -97,12 +119,7 @@ pub struct FilesDisplay {
 impl FilesDisplay {
     /// Begins the files in a folder; what says how an earlier run ended goes.
     pub fn new(folder: Folder) -> io::Result<Self> {
-        for name in ENDS {
-            match fs::remove_file(folder.path.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        folder.clear()?;
         let lines = |name: &str| Lines::create(&folder.path.join(name));
         Ok(Self {
             readout: lines("readout.jsonl")?,

@@ -95,9 +95,15 @@ pub struct RecordingKey {
 }
 
 impl RecordingKey {
-    /// The name of its file: two of the same name have the same key.
+    /// The name of its file: two of the same name have the same key, format and contract, so that
+    /// those of another contract are not found and stand in nobody's way.
     pub fn file_name(&self) -> String {
-        let text = serde_json::to_vec(self).expect("a key is plain data");
+        self.name_under(CONTRACT)
+    }
+
+    fn name_under(&self, contract: &str) -> String {
+        let contract = hex(&Sha256::digest(contract));
+        let text = serde_json::to_vec(&(FORMAT, contract, self)).expect("a key is plain data");
         let model = self.model_sha256.get(..8).unwrap_or_default();
         format!("{model}-{}.recording", &hex(&Sha256::digest(text))[..16])
     }
@@ -271,5 +277,24 @@ fn short(text: &str) -> String {
     match text.char_indices().nth(16) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_contract_has_other_recordings() {
+        let key = RecordingKey {
+            model_sha256: "0123456789".to_owned(),
+            activations: "i24".to_owned(),
+            kv: "f32".to_owned(),
+            max_tokens: 1,
+            past_end: false,
+            prompt_ids: vec![1],
+        };
+        assert_eq!(key.file_name(), key.name_under(CONTRACT));
+        assert_ne!(key.file_name(), key.name_under("another"));
     }
 }

@@ -137,7 +137,8 @@ impl SuiteError {
             Self::OutOfRange { expected, .. } => format!("write {expected}"),
             Self::NoName { .. } => "give it name = \"...\"".to_owned(),
             Self::BadName { .. } => {
-                "a name is a folder too: letters, digits, - _ and . with a letter or digit first"
+                "a name is a folder too: letters, digits, - _ and . with a letter or digit first, \
+                 not ending like a file (.json, .jsonl, .xml, .md, .html)"
                     .to_owned()
             }
             Self::DuplicateName { .. } => {

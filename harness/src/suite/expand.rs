@@ -52,6 +52,9 @@ const MULTIPLIED: [(&str, &str); 13] = [
     ("seed", "seed"),
 ];
 
+/// How the names of a suite's own files end.
+const FILES: [&str; 5] = [".json", ".jsonl", ".xml", ".md", ".html"];
+
 /// The longest ending that a value gives a name.
 const ENDING_BYTES_MAX: usize = 40;
 
@@ -95,7 +98,10 @@ fn name(number: usize, table: &Table) -> Result<String, SuiteError> {
     let name = unnamed.text("name")?.ok_or(SuiteError::NoName { number })?;
     let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let begins = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if !begins || !name.chars().all(sound) || name.len() > 100 {
+    // A case is a folder beside the suite's own files.
+    let lower = name.to_ascii_lowercase();
+    let file = FILES.iter().any(|ending| lower.ends_with(ending));
+    if file || !begins || !name.chars().all(sound) || name.len() > 100 {
         return Err(SuiteError::BadName { number, name });
     }
     Ok(name)
@@ -198,6 +204,7 @@ impl Expanded<'_> {
             return push(self.name, None);
         };
         let mut seen = BTreeSet::new();
+        let fixed = matches!(seed, Some(Seed::Number(_)));
         for &length in lengths {
             if !seen.insert(length) {
                 return Err(SuiteError::DuplicateLength { place: place(), length });
@@ -206,7 +213,8 @@ impl Expanded<'_> {
                 Seed::Number(seed) => (seed, false),
                 Seed::Date => (0, true),
             };
-            push(format!("{}-{length}", self.name), Some(Drawn { seed, length, dated }))?;
+            let drawn = Drawn { seed, length, dated, fixed };
+            push(format!("{}-{length}", self.name), Some(drawn))?;
         }
         Ok(())
     }

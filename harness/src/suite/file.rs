@@ -57,18 +57,21 @@ pub struct Drawn {
     pub length: usize,
     /// Whether the number is not the file's: that of the day, or of the command line.
     pub dated: bool,
+    /// Whether the file says a number, which nothing on the command line replaces.
+    pub fixed: bool,
 }
 
 impl Suite {
-    /// Gives every drawn case its stream: the one that was asked for, else its own, where `date` is
-    /// the day that is passed. Says the number, if it is not in the file.
+    /// Gives every drawn case its stream: the number that the file says, else the one that was
+    /// asked for, where `date` is the day that is passed. Says the number, if the file does not.
     pub fn draw_from(&mut self, asked: Option<Seed>, day: u64) -> Option<u64> {
         let asked = asked.map(|seed| match seed {
             Seed::Number(seed) => seed,
             Seed::Date => day,
         });
         let mut said = None;
-        for drawn in self.cases.iter_mut().filter_map(|case| case.drawn.as_mut()) {
+        let drawn = self.cases.iter_mut().filter_map(|case| case.drawn.as_mut());
+        for drawn in drawn.filter(|drawn| !drawn.fixed) {
             let seed = asked.or(drawn.dated.then_some(day));
             drawn.dated = seed.is_some();
             drawn.seed = seed.unwrap_or(drawn.seed);

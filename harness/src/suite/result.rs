@@ -56,6 +56,8 @@ pub enum NotRun {
     Budget,
     /// The user.
     Interrupted,
+    /// Its turn has not come.
+    Pending,
 }
 
 impl NotRun {
@@ -64,6 +66,7 @@ impl NotRun {
         match self {
             Self::Budget => "not run (budget)",
             Self::Interrupted => "not run (interrupted)",
+            Self::Pending => "not yet run",
         }
     }
 }

@@ -22,7 +22,7 @@ fn cases_take_what_they_do_not_say_from_the_defaults() {
     assert_eq!(suite.budget_minutes, Some(1.5));
     let names: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["drawn-5", "drawn-9", "given", "said"]);
-    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9, dated: false }));
+    assert_eq!(suite.cases[1].drawn, Some(Drawn { seed: 7, length: 9, dated: false, fixed: true }));
     let given = &suite.cases[2];
     assert_eq!((given.drawn, given.options.tokens.clone()), (None, Some(vec![1, 2])));
     assert_eq!((given.options.kv, given.options.tap), (KvChoice::F32, TapLevel::Op));
@@ -49,7 +49,7 @@ fn lists_multiply_and_the_names_say_which_is_which() {
     let last = &cases[31];
     assert_eq!(last.options.model.as_deref(), Some("some/where/my model.gguf"));
     assert_eq!((last.options.kv, last.options.ubatch), (KvChoice::F16, 512));
-    assert_eq!(last.drawn, Some(Drawn { seed: 0, length: 33, dated: true }));
+    assert_eq!(last.drawn, Some(Drawn { seed: 0, length: 33, dated: true, fixed: false }));
     assert_eq!(
         names("[[case]]\nname = \"p\"\nprompt = [\"One\", \"Two\"]\n"),
         ["p-prompt1", "p-prompt2"]
@@ -85,9 +85,10 @@ fn lists_are_counted_before_anything_is_made_of_them() {
 }
 
 #[test]
-fn the_day_is_a_seed_and_a_seed_that_is_asked_for_is_everybodys() {
+fn the_day_is_a_seed_and_a_number_in_the_file_stays() {
     let text = "[[case]]\nname = \"day\"\nlengths = [2]\nseed = \"date\"\n\
-                [[case]]\nname = \"own\"\nlengths = [2]\nseed = 5\n[[case]]\nname = \"text\"\n";
+                [[case]]\nname = \"own\"\nlengths = [2]\nseed = 5\n[[case]]\nname = \"text\"\n\
+                [[case]]\nname = \"none\"\nlengths = [2]\n";
     let seeds = |asked, day| {
         let mut suite = suite(text);
         let said = suite.draw_from(asked, day);
@@ -96,9 +97,9 @@ fn the_day_is_a_seed_and_a_seed_that_is_asked_for_is_everybodys() {
     };
     let none = None::<(u64, bool)>;
     let day = 20_261_126;
-    let expected = vec![Some((day, true)), Some((5, false)), none];
+    let expected = vec![Some((day, true)), Some((5, false)), none, Some((0, false))];
     assert_eq!(seeds(None, day), (Some(day), expected));
-    let all = |seed| vec![Some((seed, true)), Some((seed, true)), none];
+    let all = |seed| vec![Some((seed, true)), Some((5, false)), none, Some((seed, true))];
     assert_eq!(seeds(Some(Seed::Date), day), (Some(day), all(day)));
     assert_eq!(seeds(Some(Seed::Number(9)), day), (Some(9), all(9)));
     let mut fixed = suite("[[case]]\nname = \"own\"\nlengths = [2]\n");
@@ -107,12 +108,12 @@ fn the_day_is_a_seed_and_a_seed_that_is_asked_for_is_everybodys() {
 
 #[test]
 fn drawn_tokens_are_those_of_the_seed() {
-    let tokens = |length| Drawn { seed: 3, length, dated: false }.tokens(500);
+    let tokens = |length| Drawn { seed: 3, length, dated: false, fixed: true }.tokens(500);
     assert_eq!(tokens(9)[..5], tokens(5));
     assert!(tokens(999).iter().all(|id| *id < 500));
-    assert_ne!(tokens(9), Drawn { seed: 4, length: 9, dated: false }.tokens(500));
+    assert_ne!(tokens(9), Drawn { seed: 4, length: 9, dated: false, fixed: true }.tokens(500));
     // The first output of splitmix64 from state 0, a published test vector.
-    let first = Drawn { seed: 0, length: 1, dated: false }.tokens(1 << 31);
+    let first = Drawn { seed: 0, length: 1, dated: false, fixed: true }.tokens(1 << 31);
     assert_eq!(u64::from(first[0]), 0xe220_a839_7b1d_cdaf % (1 << 31));
 }
 
@@ -172,6 +173,8 @@ fn every_defect_has_its_words_and_its_way_out() {
         ("CASElengths = [2]\n[[case]]\nname = \"a-2\"", "two cases are called `a-2`", ""),
         ("CASEkind = 1", "case `a` has a key `kind` that no suite has", "there are: name, model"),
         ("CASEubtach = 1", "case `a` has a key `ubtach`", "did you mean `ubatch`?"),
+        ("[[case]]\nname = \"suite.json\"", "case 1 is called `suite.json`", "like a file"),
+        ("[[case]]\nname = \"A.HTML\"", "case 1 is called `A.HTML`", "like a file"),
         ("CASEubatch = 0", "`ubatch` in case `a` is 0, a number from 1 to 16777216 is due", ""),
         ("CASEubatch = -5", "`ubatch` in case `a` is -5", "a number from 1"),
         ("CASEubatch = 2.0", "`ubatch` in case `a` is a number with a fraction", ""),

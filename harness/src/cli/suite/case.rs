@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::limit::Limit;
 use super::recordings::Recordings;
 use crate::cli::options::RunOptions;
+use crate::cli::sides::Source;
 use crate::cli::{Failure, find, run};
 use crate::compare::{Reason, Verdict};
 use crate::event::Display;
@@ -44,12 +45,17 @@ impl Runs<'_> {
     fn result(&self, case: &Case, options: &RunOptions) -> Result<CaseResult, Failure> {
         let limit = Limit::start(case.limit_minutes, self.interrupted);
         let mut begun = run::begin(options, case.drawn)?;
-        let chosen = self.recordings.choose(options, &begun)?;
+        let dated = case.drawn.is_some_and(|drawn| drawn.dated);
+        let chosen = self.recordings.choose(options, &begun, dated)?;
         let (source, words, log) = chosen.into_parts();
+        let recorded = matches!(source, Source::Recorded(_));
         let lanes = begun.load(options, source)?;
         let displays = |_: &RunOptions, folder| files(folder);
         let outcome = run::go(options, &mut begun, lanes, || limit.flag(), displays)?;
-        let kept = self.recordings.keep(log, &outcome)?;
+        // The case has its answer, whatever becomes of its recording.
+        let kept = self.recordings.keep(log, &outcome).unwrap_or_else(|failure| {
+            Some(format!("reference not recorded: {}", failure.first_line()))
+        });
         let words_of_end = message(&outcome);
         let words_of_end = match (&outcome.verdict, case.limit_minutes) {
             (Verdict::Inconclusive(Reason::Interrupted { .. }), Some(minutes))
@@ -65,8 +71,6 @@ impl Runs<'_> {
         result.reference = kept.or(words);
         if result.verdict == Word::Diverges && case.find_on_divergence {
             drop(begun);
-            let recorded =
-                result.reference.as_ref().is_some_and(|words| words.contains(" recorded,"));
             result.found = Some(match found(case, options, &limit.flag()) {
                 Some(found) => found,
                 None => Found::said(if recorded { NOT_RECORDED } else { NOT_AGAIN }),

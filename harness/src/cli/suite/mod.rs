@@ -6,7 +6,7 @@ mod recordings;
 mod resume;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -41,7 +41,7 @@ Examples:
 A case says in TOML what `lockstep run` takes as options; docs/suites.md says how, and
 fixtures/suites/quick.toml shows it. A case that diverges is looked into as `lockstep find` does.
 --out DIR gets suite.jsonl with a line for each case as it ends, suite.json, rewritten after each
-case, junit.xml, summary.md, and a folder for each case.
+case, junit.xml, summary.md, a folder for each case, and at the end report.html.
 When the budget is spent no further case begins; those are told as not run.
 
 The exit code is that of the worst case: 1 before 4 before 3 before 2 before 0. Cases that were not
@@ -63,7 +63,7 @@ pub(super) struct SuiteCommand {
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
 
-    /// The stream of every drawn prompt, whatever the cases say; `date` is today's in UTC
+    /// The stream of drawn prompts whose case names no number; `date` is today's in UTC
     #[arg(long, value_name = "N|date")]
     seed: Option<Seed>,
 
@@ -83,7 +83,7 @@ pub(super) struct SuiteCommand {
     #[arg(long, value_name = "N", value_parser = minutes)]
     budget_minutes: Option<f64>,
 
-    /// A folder for suite.jsonl, suite.json, junit.xml, summary.md and the files of each case
+    /// A folder for suite.jsonl, suite.json, junit.xml, summary.md, report.html, and each case's
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -118,12 +118,16 @@ impl SuiteCommand {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         let (bytes, mut suite) = self.read()?;
         let seed = suite.draw_from(self.seed, today());
-        self.choose(&mut suite)?;
+        let all = self.choose(&mut suite)?;
         let recordings = Recordings::new(self.record.clone(), self.against.clone());
         let folder = self.out.as_deref().map(Folder::prepare).transpose()?;
+        // Tried out before the first case: its reference may take an hour.
+        self.record.as_deref().map(Folder::prepare).transpose()?;
         let mut work = Work {
             command: &self,
             folder,
+            names: suite.cases.iter().map(|case| case.name.clone()).collect(),
+            all,
             lines: None,
             result: SuiteResult {
                 lockstep: env!("CARGO_PKG_VERSION"),
@@ -150,8 +154,14 @@ impl SuiteCommand {
         Ok((bytes, suite))
     }
 
-    /// The cases that the filter leaves; none is bad input, or a typing error would be a success.
-    fn choose(&self, suite: &mut Suite) -> Result<(), Failure> {
+    /// Leaves the cases of the filter; none is bad input, or a typing error would be a success.
+    /// Returns all cases of the file, as they would be run.
+    fn choose(&self, suite: &mut Suite) -> Result<Vec<Case>, Failure> {
+        for case in &mut suite.cases {
+            case.options.device = self.device.unwrap_or(case.options.device);
+            case.options.plant = self.plant;
+        }
+        let all = suite.cases.clone();
         let wanted = self.filter.as_deref().unwrap_or_default();
         let names: Vec<String> = suite.cases.iter().map(|case| case.name.clone()).collect();
         let exact = names.iter().any(|name| name == wanted);
@@ -166,11 +176,7 @@ impl SuiteCommand {
             return Err(Failure::input(format!("no case has `{wanted}` in its name"))
                 .hint(format!("there are: {shown}{more}")));
         }
-        for case in &mut suite.cases {
-            case.options.device = self.device.unwrap_or(case.options.device);
-            case.options.plant = self.plant;
-        }
-        Ok(())
+        Ok(all)
     }
 
     /// The command that runs a case alone, on the same tokens.
@@ -202,14 +208,18 @@ struct Work<'a> {
     command: &'a SuiteCommand,
     folder: Option<Folder>,
     lines: Option<Lines>,
+    /// Of the cases, in the order of their results.
+    names: Vec<String>,
+    /// The cases of the file, those too that the filter left out.
+    all: Vec<Case>,
     result: SuiteResult,
     shown: Shown,
 }
 
 impl Work<'_> {
     fn run(&mut self, suite: &Suite, bytes: &[u8], recordings: &Recordings) -> Result<u8, Failure> {
-        let keys = self.keys(suite, bytes)?;
-        let mut earlier = self.begin(&keys)?;
+        let (keys, known) = self.keys(suite, bytes)?;
+        let mut earlier = self.begin(&known)?;
         let budget_minutes = self.command.budget_minutes.or(suite.budget_minutes);
         let (begin, interrupted) = (Instant::now(), watch_interrupts());
         let out = self.command.out.clone();
@@ -234,27 +244,36 @@ impl Work<'_> {
         self.finish(begin.elapsed().as_secs_f64())
     }
 
-    /// One key a case, where results are kept for later.
-    fn keys(&self, suite: &Suite, bytes: &[u8]) -> Result<Vec<Option<String>>, Failure> {
+    /// One key a case, where results are kept for later; and to resume, those of the whole file.
+    fn keys(
+        &self,
+        suite: &Suite,
+        bytes: &[u8],
+    ) -> Result<(Vec<Option<String>>, BTreeSet<String>), Failure> {
         if self.folder.is_none() {
-            return Ok(vec![None; suite.cases.len()]);
+            return Ok((vec![None; suite.cases.len()], BTreeSet::new()));
         }
-        let mut keys = Keys::new(bytes)?;
-        Ok(suite.cases.iter().map(|case| keys.key(case)).collect())
+        let references = format!("{:?} {:?}", self.command.record, self.command.against);
+        let mut keys = Keys::new(bytes, &references)?;
+        let chosen = suite.cases.iter().map(|case| keys.key(case)).collect();
+        let all = self.all.iter().filter(|_| self.command.resume);
+        let known = all.filter_map(|case| keys.key(case)).collect();
+        Ok((chosen, known))
     }
 
     /// Begins the files; what can be taken over stands in them before anything is run, so that a
     /// suite that is killed and resumed again loses nothing.
-    fn begin(&mut self, keys: &[Option<String>]) -> Result<BTreeMap<String, CaseResult>, Failure> {
+    fn begin(&mut self, known: &BTreeSet<String>) -> Result<BTreeMap<String, CaseResult>, Failure> {
         let mut earlier = BTreeMap::new();
         self.shown.line(&SuiteLine::first(&self.result))?;
         if let Some(out) = &self.command.out {
             let path = out.join("suite.jsonl");
             if self.command.resume {
                 earlier = resume::earlier(&path)?;
-                earlier.retain(|key, _| keys.iter().any(|known| known.as_ref() == Some(key)));
+                earlier.retain(|key, _| known.contains(key));
                 earlier.values_mut().for_each(|result| result.reused = true);
             }
+            self.folder.as_ref().map(Folder::clear).transpose()?;
             let first = SuiteLine::first(&self.result);
             let lines = std::iter::once(first).chain(earlier.values().map(SuiteLine::Case));
             self.lines = Some(Lines::begin_whole(out, "suite.jsonl", lines)?);
@@ -280,11 +299,13 @@ impl Work<'_> {
             write_whole(folder, "suite.json", &self.result)?;
         }
         // Not at the end alone: a suite that is killed has its reports.
-        self.report(&self.result.summary()).write(self.command.out.as_deref())
-    }
-
-    fn report<'a>(&'a self, last_line: &'a str) -> Report<'a> {
-        Report { title: &self.result.suite, cases: &self.result.cases, last_line }
+        // Those to come are in them, or they would be a smaller suite's that has ended.
+        let to_come = self.names.iter().skip(self.result.cases.len());
+        let to_come = to_come.map(|name| CaseResult::new(name, None, NotRun::Pending.words()));
+        let cases: Vec<CaseResult> = self.result.cases.iter().cloned().chain(to_come).collect();
+        let (title, last_line) = (&self.result.suite, self.result.summary());
+        let report = Report { title, cases: &cases, last_line: &last_line };
+        report.write(self.command.out.as_deref())
     }
 
     fn finish(&mut self, seconds: f64) -> Result<u8, Failure> {
@@ -297,7 +318,8 @@ impl Work<'_> {
             write_report(folder)?;
         }
         let summary = self.result.summary();
-        let report = self.report(&summary);
+        let (title, cases) = (&self.result.suite, &self.result.cases);
+        let report = Report { title, cases, last_line: &summary };
         let ci = Ci::from_environment();
         if self.command.format == Format::Terminal {
             report.annotate(&ci, &mut Output::new(io::stdout()))?;
@@ -308,9 +330,9 @@ impl Work<'_> {
     }
 }
 
-/// An interrupted suite is no success, whatever the cases before said.
+/// A suite that is interrupted, or not at its end, is no success, whatever the cases before said.
 fn answer(result: &SuiteResult, interrupted: bool) -> u8 {
     let mut codes: Vec<Option<u8>> = result.cases.iter().map(|case| case.exit_code).collect();
-    codes.extend(interrupted.then_some(Some(4)));
+    codes.extend((interrupted || !result.complete).then_some(Some(4)));
     worst(&codes)
 }

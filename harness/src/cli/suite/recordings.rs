@@ -38,12 +38,19 @@ impl Recordings {
     }
 
     /// Looks for a recording of what a case is about to run.
-    pub(super) fn choose(&self, options: &RunOptions, begun: &Begun) -> Result<Chosen, Failure> {
+    pub(super) fn choose(
+        &self,
+        options: &RunOptions,
+        begun: &Begun,
+        dated: bool,
+    ) -> Result<Chosen, Failure> {
         let live = |words: Option<String>| Chosen { source: Source::Live, words, log: None };
         if self.record.is_none() && self.against.is_none() {
             return Ok(live(None));
         }
-        if let Some(why) = cannot_be_recorded(options) {
+        // Nobody would read it: there are other tokens tomorrow.
+        let dated = dated.then_some("its tokens are not those of the file");
+        if let Some(why) = cannot_be_recorded(options).or(dated) {
             return Ok(live(Some(format!("reference computed: {why}"))));
         }
         let key = RecordingKey {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use engine::DeviceChoice;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -13,7 +14,8 @@ use crate::model::Model;
 use crate::suite::{Case, CaseResult, Word};
 
 /// Everything that a case's result depends on, besides the device itself: the file of cases, this
-/// program, the model's content, the case with its device, seed and planted fault.
+/// program, the folders of recordings, the model's content, the case with its device, seed and
+/// planted fault.
 pub(super) struct Keys {
     suite_and_program: String,
     models: BTreeMap<Option<String>, Option<String>>,
@@ -30,20 +32,25 @@ fn sha256(parts: &[&str]) -> String {
 
 impl Keys {
     /// For the cases of a file.
-    pub(super) fn new(suite: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn new(suite: &[u8], references: &str) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .and_then(|path| ModelIdentity::of_file(String::new(), &path))
             .map_err(|error| Failure::input(format!("cannot read this program: {error}")))?;
         let suite: String = Sha256::digest(suite).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self::of(&suite, &program.sha256))
+        Ok(Self::of(&suite, &program.sha256, references))
     }
 
-    fn of(suite: &str, program: &str) -> Self {
-        Self { suite_and_program: sha256(&[suite, program]), models: BTreeMap::new() }
+    fn of(suite: &str, program: &str, references: &str) -> Self {
+        let suite_and_program = sha256(&[suite, program, references]);
+        Self { suite_and_program, models: BTreeMap::new() }
     }
 
-    /// The key of a case; none where its model cannot be read.
+    /// The key of a case; none where its model cannot be read, nor where the device is whichever
+    /// there is: tomorrow it may be another.
     pub(super) fn key(&mut self, case: &Case) -> Option<String> {
+        if case.options.device == DeviceChoice::Auto {
+            return None;
+        }
         let asked = &case.options.model;
         if !self.models.contains_key(asked) {
             self.models.insert(asked.clone(), model_sha256(asked.as_deref()));
@@ -99,9 +106,9 @@ mod tests {
         let case = |text: &str| parse(text.as_bytes()).unwrap().cases.remove(0);
         let one = case("[[case]]\nname = \"a\"\nlengths = [3]\nseed = 1\n");
         let key = |keys: &Keys, case: &Case, model| keys.key_on(case, model);
-        let keys = Keys::of("suite", "program");
+        let keys = Keys::of("suite", "program", "live");
         let first = key(&keys, &one, "model");
-        assert_eq!(first, key(&Keys::of("suite", "program"), &one.clone(), "model"));
+        assert_eq!(first, key(&Keys::of("suite", "program", "live"), &one.clone(), "model"));
         for other in [
             "[[case]]\nname = \"a\"\nlengths = [3]\nseed = 2\n",
             "[[case]]\nname = \"a\"\nlengths = [3]\nseed = 1\nubatch = 7\n",
@@ -110,8 +117,9 @@ mod tests {
             assert_ne!(first, key(&keys, &case(other), "model"), "{other}");
         }
         assert_ne!(first, key(&keys, &one, "another"));
-        assert_ne!(first, key(&Keys::of("another", "program"), &one, "model"));
-        assert_ne!(first, key(&Keys::of("suite", "another"), &one, "model"));
+        assert_ne!(first, key(&Keys::of("another", "program", "live"), &one, "model"));
+        assert_ne!(first, key(&Keys::of("suite", "another", "live"), &one, "model"));
+        assert_ne!(first, key(&Keys::of("suite", "program", "read"), &one, "model"));
     }
 
     #[test]

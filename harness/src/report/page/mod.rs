@@ -109,7 +109,7 @@ pub fn of_folder(path: &Path) -> Result<String, PageError> {
 /// The word of a suite's exit code.
 fn worst(suite: &SuiteView) -> &'static str {
     match suite.exit_code.as_str() {
-        "0" => "agrees",
+        "0" if suite.complete => "agrees",
         "1" => "diverges",
         "2" => "input",
         "3" => "device",
@@ -129,7 +129,9 @@ fn suite_view(path: &Path, suite: Suite) -> Result<SuiteView, PageError> {
         // A name of a case is a name of a folder in this one, or there are no files of it.
         let inside = !case.name.is_empty() && Path::new(&case.name).components().all(normal);
         let folder = path.join(&case.name);
-        let run = if inside { read::run(&folder)? } else { None };
+        // Without figures this suite ran nothing there: the files are those of an earlier one.
+        let ran = inside && !case.figures.is_null();
+        let run = if ran { read::run(&folder)? } else { None };
         cases.push(CaseView {
             run: run.map(|run| RunView::of(&run, &anchor, false)),
             anchor,

@@ -95,6 +95,9 @@ pub(super) struct SuiteCase {
     pub(super) duration_seconds: f64,
     #[serde(default)]
     pub(super) message: String,
+    /// Null where nothing was compared.
+    #[serde(default)]
+    pub(super) figures: Value,
 }
 
 /// `suite.json`.
