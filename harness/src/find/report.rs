@@ -125,7 +125,8 @@ fn kind_words(kind: Kind) -> &'static str {
         }
         Kind::Chunking => {
             "one side gives other bits when the tokens are cut in another way: run `lockstep find` \
-             with --tokens of the prompt and of what it chose, --max-tokens 1 and --ubatch of that size"
+             with --tokens of the prompt and of what it chose, --max-tokens 1 and --ubatch of \
+             that size"
         }
         Kind::Distance => "judged by distance from f64, not by bits",
     }
