@@ -361,12 +361,11 @@ fn a_second_interrupt_ends_the_engine_too() {
         assert!(run.try_wait().unwrap().is_none(), "the run ended before it was interrupted");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (process, mut status) = (run.id().to_string(), None);
-    while status.is_none() {
+    let process = run.id().to_string();
+    while run.try_wait().unwrap().is_none() {
         Command::new("kill").args(["-INT", &process]).status().unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        status = run.try_wait().unwrap();
     }
-    assert_eq!(status.unwrap().code(), Some(130));
+    assert_eq!(run.wait().unwrap().code(), Some(130));
     ended(folder.path());
 }
