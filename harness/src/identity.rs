@@ -79,9 +79,14 @@ impl ModelIdentity {
             hasher.update(&buffer[..count]);
             bytes += count as u64;
         }
-        let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(hasher.finalize());
         Ok(Self { name, sha256, bytes })
     }
+}
+
+/// Bytes as people write hashes: two digits each.
+pub(crate) fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::examine::Examination;
 use super::{Finding, search::Block};
-use crate::identity::RunIdentity;
+use crate::identity::{RunIdentity, hex};
 use crate::sides::SideIdentity;
 use crate::sides::question::OperationInputs;
 
@@ -340,15 +340,14 @@ impl Witness {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(bytes))
 }
 
 fn tensor(values: &[f32], large: &mut Vec<u8>) -> Tensor {
     let bytes = values.iter().flat_map(|value| value.to_bits().to_le_bytes());
     let count = values.len();
     if count <= HERE_VALUES_MAX {
-        let hex = bytes.map(|byte| format!("{byte:02x}")).collect();
-        return Tensor { count, hex: Some(hex), offset_bytes: None };
+        return Tensor { count, hex: Some(hex(bytes)), offset_bytes: None };
     }
     let offset_bytes = Some(large.len());
     large.extend(bytes);

@@ -162,8 +162,6 @@ pub struct ReadLine {
     pub bound_shares: Option<Vec<serde_json::Value>>,
     /// What it says where it does not agree.
     pub message: Option<String>,
-    /// The run, in the first line.
-    pub identity: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::identity::hex;
 use crate::report::files::write_bytes;
 
 /// The number of this format.
@@ -102,10 +103,10 @@ impl RecordingKey {
     }
 
     fn name_under(&self, contract: &str) -> String {
-        let contract = hex(&Sha256::digest(contract));
+        let contract = hex(Sha256::digest(contract));
         let text = serde_json::to_vec(&(FORMAT, contract, self)).expect("a key is plain data");
         let model = self.model_sha256.get(..8).unwrap_or_default();
-        format!("{model}-{}.recording", &hex(&Sha256::digest(text))[..16])
+        format!("{model}-{}.recording", &hex(Sha256::digest(text))[..16])
     }
 }
 
@@ -140,10 +141,6 @@ pub(super) struct Entry {
     pub(super) hidden: Vec<f32>,
     /// Its logits.
     pub(super) logits: Vec<f32>,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Recording {
@@ -201,7 +198,7 @@ impl Recording {
         let first = self.entries.first()?;
         let header = Header {
             format: FORMAT,
-            contract_sha256: hex(&Sha256::digest(CONTRACT)),
+            contract_sha256: hex(Sha256::digest(CONTRACT)),
             key,
             build: self.build.clone(),
             hidden_count: first.hidden.len(),
@@ -224,7 +221,7 @@ impl Header {
         if self.format != FORMAT {
             return Err(RecordingError::Format { path: path(), actual: self.format });
         }
-        let (key, contract) = (&self.key, hex(&Sha256::digest(CONTRACT)));
+        let (key, contract) = (&self.key, hex(Sha256::digest(CONTRACT)));
         let ids = |ids: &[u32]| ids.len().to_string();
         for (what, recorded, asked) in [
             ("the contract with sha256", &self.contract_sha256, &contract),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cli::Failure;
-use crate::identity::ModelIdentity;
+use crate::identity::{ModelIdentity, hex};
 use crate::model::Model;
 use crate::suite::{Case, CaseResult, Word};
 
@@ -27,7 +27,7 @@ fn sha256(parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hasher.finalize())
 }
 
 impl Keys {
@@ -36,8 +36,7 @@ impl Keys {
         let program = std::env::current_exe()
             .and_then(|path| ModelIdentity::of_file(String::new(), &path))
             .map_err(|error| Failure::input(format!("cannot read this program: {error}")))?;
-        let suite: String = Sha256::digest(suite).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self::of(&suite, &program.sha256, references))
+        Ok(Self::of(&hex(Sha256::digest(suite)), &program.sha256, references))
     }
 
     fn of(suite: &str, program: &str, references: &str) -> Self {
