@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::lockstep;
+use support::place::Place;
 
 const SUITE: &str = "[defaults]\nmax_tokens = 4\ndevice = \"host\"\npast_end = true\n\
                      [[case]]\nname = \"a\"\nlengths = [9]\nubatch = [512, 4]\n\
@@ -17,38 +18,17 @@ const SUITE: &str = "[defaults]\nmax_tokens = 4\ndevice = \"host\"\npast_end = t
                      [[case]]\nname = \"driven\"\ntokens = [5, 6, 7]\ndrive = \"engine\"\n\
                      [[case]]\nname = \"wide\"\ntokens = [5, 6, 7]\nreference = \"wide\"\n";
 
-/// A folder with a suite and a folder of recordings.
-struct Place {
-    folder: tempfile::TempDir,
+/// The exit code of a run, and the cases of its `suite.json`.
+fn run(place: &Place, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let code = place.run(arguments).status.code();
+    (code, place.cases())
 }
 
-impl Place {
-    fn new(suite: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("suite.toml"), suite).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// The cases of `suite.json` after a run, and the exit code.
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
-        let (suite, out) = (self.path("suite.toml"), self.path("out"));
-        let all = [&["suite", &suite, "--out", &out], arguments].concat();
-        let output = lockstep(&all);
-        let text = fs::read(Path::new(&out).join("suite.json")).unwrap();
-        let json: Value = serde_json::from_slice(&text).unwrap();
-        (output.status.code(), json["cases"].as_array().unwrap().clone())
-    }
-
-    fn recordings(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path("recorded")).unwrap();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths
-    }
+fn recordings(place: &Place) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place.path("recorded")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
 }
 
 /// Name, and what was said of the reference.
@@ -64,7 +44,7 @@ fn text<'a>(case: &'a Value, key: &str) -> &'a str {
 fn a_reference_is_computed_once_and_gives_the_same_answer_later() {
     let place = Place::new(SUITE);
     let recorded = place.path("recorded");
-    let (code, cases) = place.run(&["--record", &recorded]);
+    let (code, cases) = run(&place, &["--record", &recorded]);
     assert_eq!(code, Some(0));
     let others = [
         ("taps", "reference computed: a recording has no taps"),
@@ -78,8 +58,8 @@ fn a_reference_is_computed_once_and_gives_the_same_answer_later() {
         ("b", "reference computed and recorded, 4 steps"),
     ];
     assert_eq!(references(&cases), [&first[..], &others].concat());
-    assert_eq!(place.recordings().len(), 2);
-    let (code, cases) = place.run(&["--against", &recorded]);
+    assert_eq!(recordings(&place).len(), 2);
+    let (code, cases) = run(&place, &["--against", &recorded]);
     assert_eq!(code, Some(0));
     let words = "reference recorded, 4 steps";
     let later = ["a-ubatch512-9", "a-ubatch4-9", "b"].map(|name| (name, words));
@@ -98,8 +78,8 @@ fn a_reference_is_computed_once_and_gives_the_same_answer_later() {
 fn a_fault_is_seen_against_a_recording_with_both_values() {
     let place = Place::new(SUITE);
     let recorded = place.path("recorded");
-    let live = place.run(&["--record", &recorded, "--plant", "F09", "--filter", "b"]);
-    let against = place.run(&["--against", &recorded, "--plant", "F09", "--filter", "b"]);
+    let live = run(&place, &["--record", &recorded, "--plant", "F09", "--filter", "b"]);
+    let against = run(&place, &["--against", &recorded, "--plant", "F09", "--filter", "b"]);
     assert_eq!((live.0, against.0), (Some(1), Some(1)));
     assert_eq!(against.1[0]["reference"], "reference recorded, 4 steps");
     assert_eq!(live.1[0]["message"], against.1[0]["message"]);
@@ -110,7 +90,7 @@ fn a_fault_is_seen_against_a_recording_with_both_values() {
 #[test]
 fn what_has_no_recording_is_computed_and_said() {
     let place = Place::new(SUITE);
-    let (code, cases) = place.run(&["--against", &place.path("recorded"), "--filter", "b"]);
+    let (code, cases) = run(&place, &["--against", &place.path("recorded"), "--filter", "b"]);
     assert_eq!(code, Some(0));
     assert_eq!(references(&cases), [("b", "reference computed: it has no recording")]);
 }
@@ -120,12 +100,12 @@ fn what_has_no_recording_is_computed_and_said() {
 fn a_recording_that_cannot_be_written_changes_no_answer() {
     let place = Place::new(SUITE);
     let recorded = place.path("recorded");
-    assert_eq!(place.run(&["--record", &recorded, "--filter", "b"]).0, Some(0));
-    let path = place.recordings().remove(0);
+    assert_eq!(run(&place, &["--record", &recorded, "--filter", "b"]).0, Some(0));
+    let path = recordings(&place).remove(0);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     let record = ["--record", &recorded, "--filter", "b"];
-    let (code, cases) = place.run(&[&record[..], &["--plant", "F09"]].concat());
+    let (code, cases) = run(&place, &[&record[..], &["--plant", "F09"]].concat());
     assert_eq!((code, text(&cases[0], "verdict")), (Some(1), "diverges"));
     let words = text(&cases[0], "reference");
     assert!(words.starts_with("reference not recorded: cannot write the recording"), "{words}");
@@ -139,7 +119,7 @@ fn a_recording_that_cannot_be_written_changes_no_answer() {
 fn what_is_drawn_from_the_day_is_not_recorded() {
     let place =
         Place::new("[[case]]\nname = \"day\"\nlengths = [3]\nseed = \"date\"\nmax_tokens = 1\n");
-    let (code, cases) = place.run(&["--record", &place.path("recorded")]);
+    let (code, cases) = run(&place, &["--record", &place.path("recorded")]);
     assert_eq!(code, Some(0));
     let words = "reference computed: its tokens are not those of the file";
     assert_eq!(references(&cases), [("day-3", words)]);
@@ -162,8 +142,8 @@ fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 fn a_recording_that_is_not_this_one_is_an_error_and_no_agreement() {
     let place = Place::new(SUITE);
     let recorded = place.path("recorded");
-    assert_eq!(place.run(&["--record", &recorded, "--filter", "b"]).0, Some(0));
-    let path = place.recordings().remove(0);
+    assert_eq!(run(&place, &["--record", &recorded, "--filter", "b"]).0, Some(0));
+    let path = recordings(&place).remove(0);
     let whole = fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     let middle = whole.len() / 2;
@@ -190,7 +170,7 @@ fn a_recording_that_is_not_this_one_is_an_error_and_no_agreement() {
         (forged(&whole, "\"kv\"", "\"kw\""), "is no recording: unknown field `kw`"),
     ] {
         fs::write(&path, bytes).unwrap();
-        let (code, cases) = place.run(&["--against", &recorded, "--filter", "b"]);
+        let (code, cases) = run(&place, &["--against", &recorded, "--filter", "b"]);
         assert_eq!(code, Some(2), "{words}");
         let message = cases[0]["message"].as_str().unwrap();
         assert!(message.contains(words), "{message}\n{words}");
@@ -198,12 +178,12 @@ fn a_recording_that_is_not_this_one_is_an_error_and_no_agreement() {
     }
     // Other tokens than those that are asked for: nothing is compared from there on.
     fs::write(&path, forged(&whole, "\"calls\":[[5,6,7]", "\"calls\":[[5,6,8]")).unwrap();
-    let (code, cases) = place.run(&["--against", &recorded, "--filter", "b"]);
+    let (code, cases) = run(&place, &["--against", &recorded, "--filter", "b"]);
     assert_eq!(code, Some(4));
     let words = "the recording has no step 0 with these 3 tokens at position 0: record it again";
     assert!(cases[0]["message"].as_str().unwrap().contains(words), "{}", cases[0]["message"]);
     fs::write(&path, whole).unwrap();
-    assert_eq!(place.run(&["--against", &recorded, "--filter", "b"]).0, Some(0));
+    assert_eq!(run(&place, &["--against", &recorded, "--filter", "b"]).0, Some(0));
 }
 
 /// The first half of the embedded model's hash.
@@ -217,15 +197,15 @@ fn fixtures_hash() -> String {
 fn rows_that_differ_from_the_engine_are_a_divergence() {
     let place = Place::new(SUITE);
     let recorded = place.path("recorded");
-    assert_eq!(place.run(&["--record", &recorded, "--filter", "b"]).0, Some(0));
-    let path = place.recordings().remove(0);
+    assert_eq!(run(&place, &["--record", &recorded, "--filter", "b"]).0, Some(0));
+    let path = recordings(&place).remove(0);
     let mut bytes = fs::read(&path).unwrap();
     let content = bytes.len() - 32;
     bytes[content - 4] ^= 1;
     let hash = Sha256::digest(&bytes[..content]);
     bytes[content..].copy_from_slice(&hash);
     fs::write(&path, bytes).unwrap();
-    let (code, cases) = place.run(&["--against", &recorded, "--filter", "b"]);
+    let (code, cases) = run(&place, &["--against", &recorded, "--filter", "b"]);
     assert_eq!(code, Some(1));
     let message = cases[0]["message"].as_str().unwrap();
     assert!(message.contains("tap logits") && message.contains("1 of 512 elements"), "{message}");

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use support::place::Place;
 use support::{command, lockstep, settings, transcript};
 
 const QUICK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/suites/quick.toml");
@@ -33,37 +34,6 @@ fn json(path: &Path) -> Value {
 fn lines(out: &Path) -> Vec<Value> {
     let text = fs::read_to_string(out.join("suite.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// A suite in a folder of its own, with what `lockstep suite` says of it.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(suite: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("suite.toml"), suite).unwrap();
-        Self { folder }
-    }
-
-    fn out(&self) -> std::path::PathBuf {
-        self.folder.path().join("out")
-    }
-
-    fn run(&self, arguments: &[&str]) -> std::process::Output {
-        let (suite, out) = (self.folder.path().join("suite.toml"), self.out());
-        let fixed = ["suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        lockstep(&[&fixed[..], arguments].concat())
-    }
-
-    fn cases(&self) -> Vec<Value> {
-        json(&self.out().join("suite.json"))["cases"].as_array().unwrap().clone()
-    }
-
-    fn prompt(&self, case: &str) -> Value {
-        json(&self.out().join(case).join("verdict.json"))["prompt_ids"].clone()
-    }
 }
 
 fn of(cases: &[Value], key: &str) -> Vec<Value> {

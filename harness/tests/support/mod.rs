@@ -3,6 +3,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod matrix;
+pub(crate) mod place;
 
 use std::process::{Command, Output};
 
