@@ -90,6 +90,7 @@ struct SharedArray {
 };
 #if defined(LOCKSTEP_WAVES)
 #define SHARED(T, name, n) auto& name = host::shared_array<host::SharedArray<T, n>>(#name)
+#define SHARED_POOL(name) SHARED(u8, name, host::POOL_BYTES)
 #else
 #define SHARED(T, name, n) host::SharedArray<T, n> name = {{}, #name}
 #endif
@@ -109,6 +110,8 @@ struct SharedArray {
 #endif
 
 #define KERNEL_DENSE(blocks, name, Args) KERNEL(name, Args)
+#define KERNEL_AHEAD(name, Args) KERNEL(name, Args)
+#define KERNEL_WIDE(name, Args) KERNEL(name, Args)
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \
     static void name##_entry(const void* arguments, u32 grid_x, u64 first, u64 last,   \

@@ -45,8 +45,11 @@ struct Block {
     const void* context;
 };
 
-/// Shared memory of a block, the most that any GPU has and what the arrays' names take.
-static constexpr u32 SHARED_BYTES = 80 << 10;
+/// The most that a launch may ask for; `POOL_BYTES` in engine/src/device/host.rs.
+static constexpr u32 POOL_BYTES = 227 << 10;
+
+/// Shared memory of a block: the most that a kernel declares, what the arrays' names take, a pool.
+static constexpr u32 SHARED_BYTES = (80 << 10) + POOL_BYTES;
 
 static thread_local Block* current_block = nullptr;
 

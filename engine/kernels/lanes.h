@@ -16,6 +16,7 @@
 #define LANE (THREAD_X % WAVE_LANES)
 #define WAVE (THREAD_X / WAVE_LANES)
 #define BLOCK_WAVES (BLOCK_THREADS / WAVE_LANES)
+#define WIDE_WAVES (WIDE_THREADS / WAVE_LANES)
 
 /// Four words that one load brings; the address is a multiple of 16.
 struct alignas(16) Word4 {
@@ -42,6 +43,25 @@ INLINE T* shared_at(T (&array)[N], u32 index, u32) {
     return array + index;
 }
 #endif
+
+/// The address of a run of bytes of a SHARED_POOL, of which the launch asked for `bytes`.
+#if defined(LOCKSTEP_CHECKED)
+template <u32 N>
+INLINE u8* pool_at(host::SharedArray<u8, N>& pool, u32 bytes, u32 index, u32 run) {
+    return pool.at(index <= bytes && run <= bytes - index ? index : N, run);
+}
+#else
+INLINE u8* pool_at(u8* pool, u32, u32 index, u32) { return pool + index; }
+#endif
+
+/// All lanes of a wave are here, and see what each has written to shared memory.
+INLINE void wave_barrier() {
+#if defined(LOCKSTEP_WAVES)
+    host::exchange(nullptr, 0);
+#elif !defined(__HIP__)
+    __syncwarp();
+#endif
+}
 
 /// The value of the lane whose number differs in the bits of `mask`, at most 16.
 INLINE u32 shuffle_xor(u32 value, u32 mask) {
@@ -222,3 +242,29 @@ INLINE void tile_multiply(TileSums& sums, const TileWords& a, const TileWords& b
     }
 #endif
 }
+
+#if !defined(__HIP__) && !(defined(LOCKSTEP_WAVES) && LOCKSTEP_WAVES == 64)
+#define LOCKSTEP_FEW_COLUMNS 1
+/// Half a tile: sums[16][8] += a[16][32] . b[32][8]. Words and sums lie as in the first half of
+/// tile_multiply's.
+INLINE void few_multiply(i32 (&sums)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#if defined(LOCKSTEP_WAVES)
+    const u32 words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const auto table = host::exchange(words, 6);
+    for (u32 i = 0; i < 4; ++i) {
+        const u32 row = tile_sum_row(i), column = tile_sum_column(i);
+        for (u32 k = 0; k < TILE_K; k += 4) {
+            // Four neighbours in k are a word of one lane.
+            const u32 lane = k % 16 / 4, half = k / 16;
+            const u32 left = table[row % 8 * 4 + lane][row / 8 + half * 2];
+            sums[i] = dot4(left, table[column * 4 + lane][4 + half], sums[i]);
+        }
+    }
+#else
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+#endif

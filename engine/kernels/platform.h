@@ -24,8 +24,14 @@ typedef unsigned long long u64;
 
 static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or LLP64 integers");
 
-// Threads of every block, the same on all devices.
+// Threads of every block, the same on all devices, but for the kernels that have a pool of shared
+// memory (SHARED_POOL): WIDE_THREADS on NVIDIA; `POOL_THREADS` in engine/src/device/cuda/mod.rs.
 #define BLOCK_THREADS 256u
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+#define WIDE_THREADS 384u
+#else
+#define WIDE_THREADS BLOCK_THREADS
+#endif
 
 // Before a loop over an array that has to stay in registers; twice; not at all.
 #if defined(__HIP__) || defined(__CUDACC_RTC__) || defined(__CUDACC__)
@@ -66,14 +72,34 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define BLOCK_Y blockIdx.y
 #define BARRIER() __syncthreads()
 #define SHARED(T, name, n) __shared__ alignas(16) T name[n]
+// Bytes of shared memory, as many as the launch asks for.
+#define SHARED_POOL(name) extern __shared__ u8 name[]
 #endif
 #define EACH_THREAD(t, n) for (u32 t = THREAD_X; t < (n); t += BLOCK_THREADS)
 #define BLOCK_PARAMETERS
 #define BLOCK_ARGUMENTS
 #define KERNEL(name, Args) KERNEL_DENSE(1, name, Args)
-// A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting.
+#if defined(__HIP__)
 #define KERNEL_DENSE(blocks, name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
+#define KERNEL_AHEAD(name, Args) KERNEL(name, Args)
+#else
+// A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting. Launches
+// there may begin before the one in front has ended, so that every kernel waits for its inputs.
+#define KERNEL_DENSE(blocks, name, Args)                                       \
+    INLINE void name##_body(const Args& a);                                    \
+    extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a) {  \
+        inputs_ready();                                                        \
+        name##_body(a);                                                        \
+    }                                                                          \
+    INLINE void name##_body(const Args& a)
+// A kernel that calls inputs_ready by itself, after what needs no input of this token.
+#define KERNEL_AHEAD(name, Args) \
+    extern "C" __global__ void KERNEL_ATTRIBUTES(1) name(const Args a)
+// The same in blocks of WIDE_THREADS.
+#define KERNEL_WIDE(name, Args) \
+    extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 1) name(const Args a)
+#endif
 #else
 #define LOCKSTEP_HOST 1
 #define INLINE static inline __attribute__((always_inline))
@@ -92,6 +118,20 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #endif
 #include "host_entry.h"
 #endif
+
+/// Until here nothing was read that the launch before writes, and nothing written at all; from here
+/// on all of it is there. NVIDIA's from sm_90 on overlap launches, elsewhere it is so anyway.
+INLINE void inputs_ready() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// The launch behind may begin, as far as it does not wait for its inputs.
+INLINE void next_may_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 /// A typed run of device memory: the address and the number of elements.
 template <typename T>

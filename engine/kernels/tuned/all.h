@@ -11,3 +11,7 @@
 #include "attention_tiles.hip"
 #include "product_tiles.hip"
 #include "chunk_sums.hip"
+// The last: what is left out takes nothing along that others include.
+#if defined(LOCKSTEP_FEW_COLUMNS)
+#include "product_stream.hip"
+#endif

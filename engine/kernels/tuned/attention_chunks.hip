@@ -271,6 +271,7 @@ INLINE void attention_chunks(const AttentionChunksArguments<Element>& a BLOCK_PA
     SHARED(float, queries, STAGE_HEADS * QUERY_VALUES);
     // Twice as many as have weights: the last heads of a thread may be none, and are not stored.
     SHARED(float, weights, 2 * STAGE_HEADS * CHUNK_KEYS);
+    next_may_begin();
     const u32 group = a.heads / a.kv_heads;
     const u32 runs = (group + STAGE_HEADS - 1) / STAGE_HEADS;
     const u32 kv_head = BLOCK_X % a.kv_heads;

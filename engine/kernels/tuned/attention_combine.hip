@@ -149,6 +149,7 @@ KERNEL(attention_combine, AttentionCombineArguments) {
 
 KERNEL(attention_combine_quantise, AttentionCombineQuantiseArguments) {
     FIXED_POINT_SHARED(magnitudes);
+    next_may_begin();
     const float x = combine(a BLOCK_ARGUMENTS);
     const u32 index = BLOCK_X * BLOCK_THREADS + THREAD_X;
     const u32 width = a.heads * a.head_size;

@@ -34,26 +34,39 @@ INLINE float tree_sum(float value, Shared& shared) {
     return sum;
 }
 
-KERNEL(norm_quantise, NormQuantiseArguments) {
+KERNEL_AHEAD(norm_quantise, NormQuantiseArguments) {
     SHARED(float, partial, BLOCK_THREADS);
     FIXED_POINT_SHARED(maxima);
+    next_may_begin();
+    // In decode a thread has one column: its weight comes before the inputs do, its value is kept.
+    const u32 own = BLOCK_X * a.slices * BLOCK_THREADS + THREAD_X;
+    const float own_weight = a.weight[own < a.width ? own : a.width - 1];
+    inputs_ready();
     const u64 row = (u64)BLOCK_Y * a.width;
     const bool adds = a.branch.count != 0;
     const float* x = a.x.at(row, a.width);
     const float* branch = adds ? a.branch.at(row, a.width) : x;
     // squares
-    float squares = 0.0f;
+    float squares = 0.0f, own_value = 0.0f;
     for (u32 first = THREAD_X; first < a.width; first += NORM_AHEAD * BLOCK_THREADS) {
-        float values[NORM_AHEAD];
+        float values[NORM_AHEAD], more[NORM_AHEAD];
+        // Without a condition, so that all loads are under way at once.
         UNROLL
         for (u32 i = 0; i < NORM_AHEAD; ++i) {
             const u32 column = first + i * BLOCK_THREADS;
-            const bool inside = column < a.width;
-            values[i] = !inside ? 0.0f : adds ? x[column] + branch[column] : x[column];
+            const u32 inside = column < a.width ? column : a.width - 1;
+            values[i] = x[inside];
+            more[i] = branch[inside];
         }
-        // The sum is never negative, so that a zero past the end changes no bit of it.
         UNROLL
-        for (u32 i = 0; i < NORM_AHEAD; ++i) squares = fma32(values[i], values[i], squares);
+        for (u32 i = 0; i < NORM_AHEAD; ++i) {
+            const u32 column = first + i * BLOCK_THREADS;
+            const float value = adds ? values[i] + more[i] : values[i];
+            // The sum is never negative, so that a zero past the end changes no bit of it.
+            const float counted = column < a.width ? value : 0.0f;
+            squares = fma32(counted, counted, squares);
+            own_value = column == own ? value : own_value;
+        }
     }
     const float mean = tree_sum(squares, partial) / (float)a.width;
     const float scale = 1.0f / sqrt32(mean + a.epsilon);
@@ -65,8 +78,11 @@ KERNEL(norm_quantise, NormQuantiseArguments) {
         const bool inside = column < a.width;
         float norm = 0.0f;
         if (inside) {
-            const float value = adds ? x[column] + branch[column] : x[column];
-            norm = (value * scale) * a.weight[column];
+            const bool kept = slice == 0;
+            const float value = kept   ? own_value
+                                : adds ? x[column] + branch[column]
+                                       : x[column];
+            norm = (value * scale) * (kept ? own_weight : a.weight[column]);
             if (adds) a.stream[row + column] = value;
             a.norm[row + column] = norm;
         }

@@ -3,10 +3,9 @@
 // Grid: x = runs of 16 outputs of each matrix, y = rows. 32 lanes take two outputs at a time: eight
 // lanes a chunk, four chunks at once; the digits are read once for both outputs.
 // A chunk's blocks are added in order, then the chunks in order; the digits' sums are exact.
-#include "../arguments.h"
+#include "few_rows.h"
 #include "slices.h"
 
-#define WAVE_MATRICES 3u
 #define WAVE_OUTPUTS 2u
 #define UNIT_LANES 32u
 #define CHUNK_LANES 8u
@@ -15,16 +14,6 @@
 // 30 us for 28672 x 4096), and than launches that overlap (254 against 277 tokens/s). Formats whose
 // blocks are not whole words need more registers: two, and 35 against 42 us for Q6_K.
 #define WAVE_BLOCKS(Format) (Format::BYTES % 4 == 0 ? 3 : 2)
-
-struct ProductWaveArguments {
-    Span<const u8> weights[WAVE_MATRICES];  // [outputs][row bytes]
-    Span<float> out[WAVE_MATRICES];         // [rows][outputs]
-    Span<const i8> digits;                  // as QuantiseArguments
-    Span<const float> scales;
-    Span<const float> sums;
-    u32 outputs[WAVE_MATRICES];             // 0: there is no such matrix
-    u32 width, rows, unused;
-};
 
 /// What the lanes of one chunk share.
 struct ChunkPlace {
@@ -73,14 +62,6 @@ INLINE void load_digits(const ChunkPlace& place, u32 block, u32 part, u32* digit
             }
         }
     }
-}
-
-template <u32 DIGITS>
-INLINE float meet(const i32* sums) {
-    float t = to_f32(sums[0]);
-    if constexpr (DIGITS > 1) t = fma32(to_f32(sums[1]), 256.0f, t);
-    if constexpr (DIGITS > 2) t = fma32(to_f32(sums[2]), 65536.0f, t);
-    return t;
 }
 
 /// One step of the reduction over eight lanes: half of the tasks go to the lane across `mask`.

@@ -43,6 +43,7 @@ INLINE Word2 rotate(const Span<const float>& x, u64 index, const Span<const floa
 template <typename Element>
 INLINE void rope_kv_write(const RopeKvWriteArguments<Element>& a BLOCK_PARAMETERS) {
     SHARED(float, turned, ROPE_ROWS * ROPE_STRIDE);
+    next_may_begin();
     const u32 strips = (a.head_size + 2 * ROPE_PAIRS - 1) / (2 * ROPE_PAIRS);
     const u32 any_head = BLOCK_X / strips;
     const u32 strip = BLOCK_X % strips * ROPE_PAIRS;

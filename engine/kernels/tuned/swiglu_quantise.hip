@@ -13,6 +13,7 @@ struct SwigluQuantiseArguments {
 
 KERNEL(swiglu_quantise, SwigluQuantiseArguments) {
     FIXED_POINT_SHARED(maxima);
+    next_may_begin();
     const u32 column = BLOCK_X * BLOCK_THREADS + THREAD_X;
     const bool inside = column < a.width;
     const u64 index = (u64)BLOCK_Y * a.width + column;

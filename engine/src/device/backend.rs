@@ -14,12 +14,20 @@ pub struct Kernel {
     /// Function address (host) or module function handle (GPU).
     pub(super) handle: u64,
     pub(super) argument_bytes: usize,
+    /// What its launches ask for beside what every kernel has.
+    pub(super) pool: Option<Pool>,
 }
 
 impl Kernel {
     /// The name in engine/kernels.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The same kernel, launched with this pool in every block.
+    #[must_use]
+    pub fn with_pool(&self, pool: Pool) -> Self {
+        Self { pool: Some(pool), ..self.clone() }
     }
 }
 
@@ -30,6 +38,15 @@ pub struct Grid {
     pub x: u32,
     /// Blocks in y.
     pub y: u32,
+}
+
+/// Shared memory that a launch asks for, `SHARED_POOL` in platform.h, and the threads of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Bytes of a block.
+    pub bytes: u32,
+    /// Threads of a block: `WIDE_THREADS` in platform.h.
+    pub threads: u32,
 }
 
 /// What `lockstep devices` and identities say of a device.
@@ -50,6 +67,8 @@ pub struct Description {
 pub struct Attributes {
     /// Multiprocessors or compute units; threads on the host.
     pub multiprocessors: u32,
+    /// The largest pool that a launch can ask for; none where no kernel has one.
+    pub pool: Option<Pool>,
     /// Memory of the device, if the runtime knows.
     pub memory_total_bytes: Option<u64>,
     /// Memory that is free now.

@@ -1,6 +1,8 @@
 //! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
 
-use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
+use super::backend::{
+    Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault, Pool,
+};
 use super::error::DeviceError;
 use super::memory;
 use crate::options::{HostBuild, Unfit};
@@ -25,6 +27,9 @@ mod registrations;
 pub(super) use registrations::argument_bytes;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) use registrations::kernel_names;
+
+/// The largest pool of a block; `POOL_BYTES` in `host_waves.h`.
+const POOL_BYTES: u32 = 227 << 10;
 
 /// Alignment of every allocation: what GPUs give, and four cache lines.
 const ALIGNMENT_BYTES: usize = 256;
@@ -213,6 +218,8 @@ impl Backend for HostBackend {
     fn attributes(&self) -> Attributes {
         Attributes {
             multiprocessors: u32::try_from(self.threads).unwrap_or(u32::MAX),
+            pool: (self.build == HostBuild::Waves32)
+                .then_some(Pool { bytes: POOL_BYTES, threads: BLOCK_THREADS }),
             memory_total_bytes: memory::system_total_bytes(),
             memory_free_bytes: memory::system_available_bytes(),
         }
@@ -314,7 +321,7 @@ impl Backend for HostBackend {
                 return Err(error(format!("{theirs} argument bytes, not {argument_bytes}")));
             }
             let handle = registration.entry as usize as u64;
-            return Ok(Kernel { name, handle, argument_bytes });
+            return Ok(Kernel { name, handle, argument_bytes, pool: None });
         }
         Err(error("no kernel of that name".to_owned()))
     }

@@ -30,7 +30,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Attributes, Description, Grid, Kernel};
+pub use backend::{Attributes, Description, Grid, Kernel, Pool};
 pub use buffer::{Arena, Buffer, View};
 pub use careful::{ArgumentFacts, LaunchFacts};
 pub use error::DeviceError;

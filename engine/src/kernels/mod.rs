@@ -33,7 +33,7 @@ pub(crate) use kv_write::KEY_TILE;
 pub(crate) use product::activation_group;
 pub(crate) use tuned::{HASH_TENSORS, WAVE_MATRICES};
 
-use crate::device::{Access, Device, DeviceError, Grid, Kernel, View};
+use crate::device::{Access, Device, DeviceError, Grid, Kernel, Pool, View};
 use crate::gguf::TensorType;
 use crate::options::{Activations, KvType};
 
@@ -61,6 +61,7 @@ pub struct Kernels {
     activations: Activations,
     kv: KvType,
     multiprocessors: u32,
+    pool: Option<Pool>,
     attention: Kernel,
     embed: Vec<(TensorType, Kernel)>,
     kv_write: Kernel,
@@ -90,6 +91,7 @@ impl Kernels {
             activations,
             kv,
             multiprocessors: device.attributes().multiprocessors,
+            pool: device.attributes().pool,
             attention: attention::load(device, kv)?,
             embed: embed::load(device)?,
             kv_write: kv_write::load(device, kv)?,

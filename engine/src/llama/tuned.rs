@@ -352,6 +352,9 @@ impl Engine {
                 out: out.all(),
             })
             .collect();
+        if self.kernels.serves_product_stream(*kind, *width, pass.rows) {
+            return self.kernels.product_stream(input, &matrices);
+        }
         self.kernels.product_wave(input, &matrices)
     }
 

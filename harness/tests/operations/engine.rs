@@ -192,6 +192,16 @@ impl Engine {
         let input = kernels::ProductWave { kind, x, width, rows };
         let matrix = kernels::WaveMatrix { weights, outputs, out };
         self.kernels.product_wave(input, &[matrix]).unwrap();
+        if self.kernels.serves_product_stream(kind, width, rows) {
+            let bits = || {
+                let mut values = vec![0.0_f32; usize::try_from(outputs).unwrap()];
+                out.read(&mut values).unwrap();
+                values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            let waves = bits();
+            self.kernels.product_stream(input, &[matrix]).unwrap();
+            assert_eq!(bits(), waves, "both ways of one row, {kind}");
+        }
     }
 
     /// Section 3: a row of `width` values for each token.

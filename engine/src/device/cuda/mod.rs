@@ -8,7 +8,7 @@ mod modules;
 #[cfg(test)]
 mod tests;
 
-use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
+use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault, Pool};
 use super::error::DeviceError;
 use super::limit::Limit;
 use cudarc::driver::{result, sys};
@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// Memory of the host that the device reads and writes directly: the way of every copy to the host.
 const STAGING_BYTES: usize = 4 << 20;
+
+/// Threads of a block that has a pool; `WIDE_THREADS` in platform.h.
+const POOL_THREADS: u32 = 384;
 
 /// The most blocks of a grid's second dimension.
 const GRID_Y_LARGEST: u32 = 65_535;
@@ -113,6 +116,7 @@ impl CudaBackend {
         let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let pool = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         // SAFETY: the device came from the driver.
         let context = unsafe { result::primary_ctx::retain(device) }?;
         // SAFETY: the context was retained above.
@@ -128,7 +132,7 @@ impl CudaBackend {
             name: format!("{}, sm_{major}{minor}", result::device::get_name(device)?),
             driver,
             multiprocessors: u32::try_from(multiprocessors).unwrap_or(1),
-            modules: Modules::new((major, minor), fault),
+            modules: Modules::new((major, minor), fault, u32::try_from(pool).unwrap_or(0)),
             staging: Mutex::new(Staging(staging)),
             limit: Limit::default(),
         })
@@ -202,6 +206,7 @@ impl Backend for CudaBackend {
         let memory = self.enter().ok().and_then(|()| result::mem_get_info().ok());
         Attributes {
             multiprocessors: self.multiprocessors,
+            pool: Some(Pool { bytes: self.modules.pool_bytes, threads: POOL_THREADS }),
             memory_total_bytes: memory.map(|(_, total)| total as u64),
             memory_free_bytes: memory.map(|(free, _)| free as u64),
         }
@@ -368,19 +373,31 @@ impl Backend for CudaBackend {
             (&raw mut bytes).cast(),
             std::ptr::null_mut(),
         ];
+        let mut overlap = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let plain = Pool { bytes: 0, threads: super::backend::BLOCK_THREADS };
+        let Pool { bytes: shared, threads } = kernel.pool.unwrap_or(plain);
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid.x,
+            gridDimY: grid.y,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared,
+            hStream: self.stream,
+            attrs: &raw mut overlap,
+            numAttrs: u32::from(self.modules.overlap()),
+        };
         // SAFETY: the function is of a loaded module; the caller vouches for the arguments, which
-        // the driver copies before it returns.
+        // the driver copies before it returns, as it does the configuration.
         let launched = unsafe {
-            sys::cuLaunchKernel(
+            sys::cuLaunchKernelEx(
+                &raw const config,
                 function,
-                grid.x,
-                grid.y,
-                1,
-                super::backend::BLOCK_THREADS,
-                1,
-                1,
-                0,
-                self.stream,
                 std::ptr::null_mut(),
                 extra.as_mut_ptr(),
             )

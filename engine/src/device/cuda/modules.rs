@@ -15,6 +15,8 @@ pub(super) struct Modules {
     architecture: (i32, i32),
     /// The number of a planted fault.
     pub(super) fault: Option<u32>,
+    /// The largest pool of shared memory that a block can have.
+    pub(super) pool_bytes: u32,
     state: Mutex<State>,
 }
 
@@ -33,8 +35,14 @@ struct Entry {
 }
 
 impl Modules {
-    pub(super) fn new(architecture: (i32, i32), fault: Option<u32>) -> Self {
-        Self { architecture, fault, state: Mutex::default() }
+    pub(super) fn new(architecture: (i32, i32), fault: Option<u32>, pool_bytes: u32) -> Self {
+        Self { architecture, fault, pool_bytes, state: Mutex::default() }
+    }
+
+    /// Whether launches may begin before the one in front has ended: from `sm_90` on every kernel
+    /// waits for its inputs (`inputs_ready` in platform.h).
+    pub(super) fn overlap(&self) -> bool {
+        self.architecture.0 >= 9
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,7 +66,7 @@ impl Modules {
             state.entries.push(Entry { name, unit, function: None });
             state.entries.len() - 1
         });
-        Ok(Kernel { name, handle: index as u64, argument_bytes })
+        Ok(Kernel { name, handle: index as u64, argument_bytes, pool: None })
     }
 
     /// The function of a kernel; a context is current.
@@ -84,6 +92,9 @@ impl Modules {
         // SAFETY: the module is loaded.
         let function = unsafe { result::module::get_function(module, text) }.map_err(words)?;
         check_arguments(function, kernel.argument_bytes)?;
+        if kernel.pool.is_some() {
+            allow_pool(function, self.pool_bytes)?;
+        }
         state.entries[index].function = Some(function);
         Ok(function)
     }
@@ -97,6 +108,15 @@ impl Modules {
             let _ = unsafe { result::module::unload(module) };
         }
     }
+}
+
+/// Lets launches ask for pools of up to `bytes`, beyond what every kernel may have.
+fn allow_pool(function: sys::CUfunction, bytes: u32) -> Result<(), String> {
+    use sys::CUfunction_attribute_enum as Attribute;
+    let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    let bytes = i32::try_from(bytes).expect("a multiprocessor has less than 2 GiB");
+    // SAFETY: the function is of a loaded module.
+    unsafe { sys::cuFuncSetAttribute(function, attribute, bytes) }.result().map_err(words)
 }
 
 /// Compares the size of the arguments with what the kernel takes, where the driver says it.

@@ -135,6 +135,8 @@ impl Backend for HipBackend {
         };
         Attributes {
             multiprocessors: self.multiprocessors,
+            // No kernel that AMD runs asks for one.
+            pool: None,
             memory_total_bytes: known.then_some(total as u64),
             memory_free_bytes: known.then_some(free as u64),
         }
@@ -315,7 +317,8 @@ impl Backend for HipBackend {
         self.api
             .check("hipModuleGetFunction", found)
             .map_err(|refusal| error(refusal.sentence()))?;
-        Ok(Kernel { name, handle: Handle(function).number(), argument_bytes })
+        let handle = Handle(function).number();
+        Ok(Kernel { name, handle, argument_bytes, pool: None })
     }
 
     unsafe fn launch(

@@ -10,6 +10,7 @@ mod attention_tiles;
 mod chunk_sums;
 mod hash_rows;
 mod norm_quantise;
+mod product_stream;
 mod product_tiles;
 mod product_wave;
 mod rope_kv_write;
@@ -45,6 +46,8 @@ pub(super) struct Tuned {
     chunk_sums: Kernel,
     hash_rows: Kernel,
     norm_quantise: Kernel,
+    /// Empty where the device has no pools of shared memory.
+    product_stream: Vec<(TensorType, Kernel)>,
     product_tiles: Vec<(TensorType, Kernel)>,
     product_wave: Vec<(TensorType, Kernel)>,
     swiglu_quantise: Kernel,
@@ -61,6 +64,7 @@ impl Tuned {
             chunk_sums: chunk_sums::load(device)?,
             hash_rows: hash_rows::load(device)?,
             norm_quantise: norm_quantise::load(device)?,
+            product_stream: product_stream::load(device, activations)?,
             product_tiles: product_tiles::load(device, activations)?,
             product_wave: product_wave::load(device, activations)?,
             swiglu_quantise: swiglu_quantise::load(device)?,

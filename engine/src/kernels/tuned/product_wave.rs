@@ -7,7 +7,7 @@ use crate::gguf::TensorType;
 use crate::options::Activations;
 use bytemuck::{Pod, Zeroable};
 
-/// Matrices of one launch; `WAVE_MATRICES` in `product_wave.hip`.
+/// Matrices of one launch; `WAVE_MATRICES` in `few_rows.h`.
 pub(crate) const MATRICES: usize = 3;
 
 /// Outputs of a block of threads: eight units of 32 lanes with two each.
@@ -28,10 +28,10 @@ const NAMES: [(TensorType, [&str; 3]); 10] = names!(
     Q2K "q2_k", Q3K "q3_k", Q4K "q4_k", Q5K "q5_k", Q6K "q6_k"
 );
 
-/// `ProductWaveArguments` in `product_wave.hip`.
+/// `ProductWaveArguments` in `few_rows.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Arguments {
+pub(super) struct Arguments {
     weights: [Span; MATRICES],
     out: [Span; MATRICES],
     digits: Span,
@@ -40,6 +40,8 @@ struct Arguments {
     outputs: [u32; MATRICES],
     width: u32,
     rows: u32,
+    pub(super) stride: u32,
+    pub(super) pool_bytes: u32,
     unused: u32,
 }
 
@@ -87,9 +89,22 @@ impl Kernels {
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
+        let kernel = of_type(&self.tuned().product_wave, input.kind);
+        let (accesses, arguments) = self.few_rows(kernel, input, matrices)?;
+        let runs = matrices.iter().map(|matrix| u64::from(matrix.outputs).div_ceil(OUTPUT_RUN));
+        let grid = grid(kernel, runs.sum(), u64::from(input.rows))?;
+        self.device.launch(kernel, grid, &accesses, &arguments)
+    }
+
+    /// What both kernels for few rows reach, and their arguments.
+    pub(super) fn few_rows(
+        &self,
+        kernel: &Kernel,
+        input: ProductWave<'_>,
+        matrices: &[WaveMatrix<'_>],
+    ) -> Result<(Vec<Access>, Arguments), DeviceError> {
         let ProductWave { kind, x, width, rows } = input;
         assert!((1..=MATRICES).contains(&matrices.len()), "{} matrices", matrices.len());
-        let kernel = of_type(&self.tuned().product_wave, kind);
         check_layout(kernel, kind, x, width)?;
         let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
         let count = u64::from(rows) * u64::from(width);
@@ -120,10 +135,10 @@ impl Kernels {
             outputs: [0, 1, 2].map(|index| place(index).1),
             width,
             rows,
+            stride: 0,
+            pool_bytes: 0,
             unused: 0,
         };
-        let runs = matrices.iter().map(|matrix| u64::from(matrix.outputs).div_ceil(OUTPUT_RUN));
-        let grid = grid(kernel, runs.sum(), u64::from(rows))?;
-        self.device.launch(kernel, grid, &accesses, &arguments)
+        Ok((accesses, arguments))
     }
 }

@@ -138,13 +138,87 @@ const QUANTISED: [TensorType; 10] = [
     TensorType::Q6K,
 ];
 
+/// A shape of a product: blocks of a row, outputs of up to three matrices, rows.
+type Shape = (Activations, usize, [usize; 3], usize);
+
+/// A matrix of a test: its weights and its outputs.
+type Weights = Vec<(Vec<u8>, usize)>;
+
+/// The products of every matrix by the plain kernel.
+fn products(
+    kind: TensorType,
+    (activations, blocks, rows): (Activations, usize, usize),
+    x: &[f32],
+    weights: &Weights,
+) -> Vec<Vec<u32>> {
+    let (block, group) = (activation_block(kind).unwrap(), activation_group(kind));
+    let width = blocks * block as usize;
+    let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+    let fixed = quantised(&oracle, x, width, block, group);
+    let product = |(weights, outputs): &(Vec<u8>, usize)| {
+        let matrix = oracle.device().upload("w", weights).unwrap();
+        let out = oracle.device().allocate::<f32>("out", (rows * outputs) as u64).unwrap();
+        let input = Product {
+            weights: matrix.all(),
+            kind,
+            x: fixed.view(),
+            outputs: *outputs as u32,
+            width: width as u32,
+            rows: rows as u32,
+        };
+        oracle.product(input, out.all()).unwrap();
+        bits(&out, rows * outputs)
+    };
+    weights.iter().map(product).collect()
+}
+
+/// A launcher of products of few rows.
+type Launch = fn(&Kernels, ProductWave<'_>, &[WaveMatrix<'_>]) -> Result<(), DeviceError>;
+
+/// Compares a launcher with the plain kernel on every device that has it; how often it was run.
+fn compare_products(kind: TensorType, shape: Shape, devices: &[Device], launch: Launch) -> usize {
+    let (activations, blocks, outputs, rows) = shape;
+    let mut numbers = Numbers(1 + blocks as u64);
+    let (block, group) = (activation_block(kind).unwrap(), activation_group(kind));
+    let width = blocks * block as usize;
+    let x = numbers.floats(rows * width);
+    let outputs = outputs.into_iter().filter(|outputs| *outputs > 0);
+    let weights: Weights =
+        outputs.map(|outputs| (numbers.blocks(kind, outputs * blocks), outputs)).collect();
+    let expected = products(kind, (activations, blocks, rows), &x, &weights);
+    for device in devices {
+        let kernels = Kernels::load(device, activations, KvType::F32).unwrap();
+        let fixed = quantised(&kernels, &x, width, block, group);
+        let buffers: Vec<(Buffer, Buffer, usize)> = weights
+            .iter()
+            .map(|(weights, outputs)| {
+                let out = device.allocate::<f32>("out", (rows * outputs) as u64).unwrap();
+                (device.upload("w", weights).unwrap(), out, *outputs)
+            })
+            .collect();
+        let matrices: Vec<WaveMatrix<'_>> = buffers
+            .iter()
+            .map(|(weights, out, outputs)| {
+                let (weights, out, outputs) = (weights.all(), out.all(), *outputs as u32);
+                WaveMatrix { weights, outputs, out }
+            })
+            .collect();
+        let (width, rows_32) = (width as u32, rows as u32);
+        let input = ProductWave { kind, x: fixed.view(), width, rows: rows_32 };
+        launch(&kernels, input, &matrices).unwrap();
+        for ((_, out, outputs), expected) in buffers.iter().zip(&expected) {
+            let actual = bits(out, rows * outputs);
+            assert_eq!(actual, *expected, "{kind} {activations:?} {blocks} blocks");
+        }
+    }
+    devices.len()
+}
+
 #[test]
 fn product_wave_is_product() {
-    let mut numbers = Numbers(1);
     let devices = waves();
     for kind in QUANTISED {
-        let (block, group) = (activation_block(kind).unwrap(), activation_group(kind));
-        for (activations, blocks, outputs, rows) in [
+        for shape in [
             (Activations::I24, 1, [1, 0, 0], 1),
             (Activations::I24, 17, [33, 16, 5], 1),
             (Activations::I24, 36, [18, 7, 0], 2),
@@ -153,57 +227,46 @@ fn product_wave_is_product() {
             // More than is laid out at once.
             (Activations::I24, 500, [3, 0, 0], 1),
         ] {
-            let width = blocks * block as usize;
-            let x = numbers.floats(rows * width);
-            let weights = outputs.map(|outputs| numbers.blocks(kind, outputs * blocks));
-            let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
-            let fixed = quantised(&oracle, &x, width, block, group);
-            let expected: Vec<Vec<u32>> = (0..3)
-                .filter(|index| outputs[*index] > 0)
-                .map(|index| {
-                    let matrix = oracle.device().upload("w", &weights[index]).unwrap();
-                    let count = rows * outputs[index];
-                    let out = oracle.device().allocate::<f32>("out", count as u64).unwrap();
-                    let input = Product {
-                        weights: matrix.all(),
-                        kind,
-                        x: fixed.view(),
-                        outputs: outputs[index] as u32,
-                        width: width as u32,
-                        rows: rows as u32,
-                    };
-                    oracle.product(input, out.all()).unwrap();
-                    bits(&out, count)
-                })
-                .collect();
-            for device in &devices {
-                let kernels = Kernels::load(device, activations, KvType::F32).unwrap();
-                let fixed = quantised(&kernels, &x, width, block, group);
-                let buffers: Vec<(Buffer, Buffer, usize)> = (0..3)
-                    .filter(|index| outputs[*index] > 0)
-                    .map(|index| {
-                        let count = (rows * outputs[index]) as u64;
-                        let out = device.allocate::<f32>("out", count).unwrap();
-                        (device.upload("w", &weights[index]).unwrap(), out, outputs[index])
-                    })
-                    .collect();
-                let matrices: Vec<WaveMatrix<'_>> = buffers
-                    .iter()
-                    .map(|(weights, out, outputs)| WaveMatrix {
-                        weights: weights.all(),
-                        outputs: *outputs as u32,
-                        out: out.all(),
-                    })
-                    .collect();
-                let (width, rows) = (width as u32, rows as u32);
-                let input = ProductWave { kind, x: fixed.view(), width, rows };
-                kernels.product_wave(input, &matrices).unwrap();
-                for ((_, out, outputs), expected) in buffers.iter().zip(&expected) {
-                    let actual = bits(out, rows as usize * outputs);
-                    assert_eq!(actual, *expected, "{kind} {activations:?} {blocks} blocks");
-                }
-            }
+            compare_products(kind, shape, &devices, Kernels::product_wave);
         }
+    }
+}
+
+/// Threads of the host stand for multiprocessors: with two a block of threads has many tiles.
+#[test]
+fn product_stream_is_product() {
+    let mut devices = waves();
+    devices.retain(|device| device.attributes().pool.is_some());
+    let mut runs = 0;
+    for (kind, every) in [(TensorType::Q4K, 1), (TensorType::Q5K, 1), (TensorType::Q6K, 8)] {
+        for (activations, blocks, outputs) in [
+            // One block, a chunk that ends early, outputs that are no whole tiles.
+            (Activations::I24, 1, [1, 0, 0]),
+            (Activations::I24, 7, [33, 16, 5]),
+            (Activations::I16, 9, [17, 0, 0]),
+            (Activations::I8, 2, [2, 15, 31]),
+            (Activations::I16, 4, [16, 64, 0]),
+            (Activations::I24, 3, [200, 0, 0]),
+        ] {
+            let shape = (activations, blocks * every, outputs, 1);
+            runs += compare_products(kind, shape, &devices, Kernels::product_stream);
+        }
+    }
+    assert_eq!(runs, 18 * devices.len());
+    assert!(!devices.is_empty() || !Device::usable_host_builds().contains(&HostBuild::Waves32));
+}
+
+#[test]
+fn product_stream_serves_what_fits() {
+    for device in waves().iter().filter(|device| device.attributes().pool.is_some()) {
+        let kernels = Kernels::load(device, Activations::I24, KvType::F32).unwrap();
+        let serves = |kind, width, rows| kernels.serves_product_stream(kind, width, rows);
+        assert!(serves(TensorType::Q4K, 4096, 1));
+        assert!(serves(TensorType::Q6K, 14336, 1));
+        assert!(!serves(TensorType::Q4K, 4096, 2), "one row");
+        assert!(!serves(TensorType::Q8_0, 4096, 1), "no such kernel");
+        assert!(!serves(TensorType::Q6K, 256, 1), "rows are no whole pieces of 16 bytes");
+        assert!(!serves(TensorType::Q4K, 1 << 17, 1), "more than shared memory holds");
     }
 }
 
