@@ -23,14 +23,41 @@ INLINE float largest_of_32(float value) {
     return value;
 }
 
+/// How the values of a block become fixed point: CONTRACT.md section 5, steps 1 and 2.
+struct FixedScale {
+    float scale, inverse;
+    i32 limit;
+    bool usable;
+};
+
+/// From the largest magnitude of a block, infinity where a value is not finite.
+INLINE FixedScale fixed_scale(float largest, u32 digit_count) {
+    const i32 limit = digit_count == 3 ? 8355711 : digit_count == 2 ? 32639 : 127;
+    const bool bad = !(largest < infinity32());
+    const bool vanishes = largest < power_of_two(-100);
+    const bool usable = !bad && !vanishes;
+    const float scale = bad ? nan32() : vanishes ? 0.0f : largest / to_f32(limit);
+    return {scale, usable ? to_f32(limit) / largest : 0.0f, limit, usable};
+}
+
+/// One value; a spoiled block is all zeros whatever its values.
+INLINE i32 fixed_value(const FixedScale& block, float value) {
+    const i32 rounded = (i32)rint32(block.usable ? value * block.inverse : 0.0f);
+    const i32 below = rounded > block.limit ? block.limit : rounded;
+    return below < -block.limit ? -block.limit : below;
+}
+
+/// What counts for the largest magnitude: infinity stands for "not finite", as a finite one is
+/// never that large.
+INLINE float fixed_magnitude(float value) { return is_finite(value) ? abs32(value) : infinity32(); }
+
 /// Writes element `column` of row `row`, whose value this thread has. All threads of a block come
 /// here, with columns that follow each other from a multiple of 256; those past the width bring
 /// `inside` false. `shared` is FIXED_POINT_SHARED, free again after the next barrier.
 template <typename Shared>
 INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 column, bool inside,
                               float value, Shared& shared) {
-    // Infinity stands for "not finite": a finite magnitude is never that large.
-    const float magnitude = !inside ? 0.0f : is_finite(value) ? abs32(value) : infinity32();
+    const float magnitude = inside ? fixed_magnitude(value) : 0.0f;
     float largest = largest_of_32(magnitude);
     if (out.block == 256) {
         if (THREAD_X % 32 == 0) shared[THREAD_X / 32] = largest;
@@ -40,16 +67,8 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
             largest = shared[i] > largest ? shared[i] : largest;
         }
     }
-    const i32 limit = out.digit_count == 3 ? 8355711 : out.digit_count == 2 ? 32639 : 127;
-    const bool bad = !(largest < infinity32());
-    const bool vanishes = largest < power_of_two(-100);
-    const float scale = bad ? nan32() : vanishes ? 0.0f : largest / to_f32(limit);
-    const bool usable = !bad && !vanishes;
-    const float inverse = usable ? to_f32(limit) / largest : 0.0f;
-    // A spoiled block is all zeros whatever its values.
-    const i32 rounded = (i32)rint32(usable && inside ? value * inverse : 0.0f);
-    const i32 below = rounded > limit ? limit : rounded;
-    const i32 fixed = below < -limit ? -limit : below;
+    const FixedScale block = fixed_scale(largest, out.digit_count);
+    const i32 fixed = inside ? fixed_value(block, value) : 0;
     i32 sum = fixed;
     for (u32 mask = 1; mask < out.group; mask *= 2) sum += shuffle_xor(sum, mask);
     if (!inside) return;
@@ -60,9 +79,9 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
         rest = (rest - low) >> 8;
     }
     if (column % out.block == 0) {
-        out.scales[(u64)row * (width / out.block) + column / out.block] = scale;
+        out.scales[(u64)row * (width / out.block) + column / out.block] = block.scale;
     }
     if (column % out.group == 0) {
-        out.sums[(u64)row * (width / out.group) + column / out.group] = scale * to_f32(sum);
+        out.sums[(u64)row * (width / out.group) + column / out.group] = block.scale * to_f32(sum);
     }
 }

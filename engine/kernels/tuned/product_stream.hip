@@ -1,15 +1,18 @@
-// product_stream: out[output] = weights[output] . x for one row, up to three matrices in one launch,
-// for memory that is faster than registers can be filled. Replaces product. CONTRACT.md section 6.
+// product_stream: out[output] = weights[output] . x for one row, of up to three matrices at once.
+// Replaces product. CONTRACT.md section 6.
 // Grid: x = blocks of threads that share the tiles of 16 outputs, at most as many as run at once.
-// A wave has the next blocks of weights under way to shared memory while it multiplies (streamed.h),
-// and asks for the first before the launch in front of it has ended.
+// A wave has the next weights under way to shared memory while it multiplies (streamed.h), and asks
+// for the first before the launch in front of it has ended.
 // A wave takes a chunk of 16 outputs at a time: its blocks are added in order by four lanes, the
 // chunks in order at the end; the digits' sums are exact.
-#include "few_rows.h"
-#include "streamed.h"
+// Where a norm is given, every block of threads makes the row itself (stream_row.h), and leaves a
+// part of it in memory: this replaces norm_quantise as well.
+#include "stream_row.h"
 
-/// Where a wave is among its chunks. The block takes every stride-th tile, its waves every eighth of
-/// the tiles' chunks.
+static_assert(STREAM_EARLY > 0, "the first stage takes the norm's weights along");
+
+/// Where a wave is among its chunks. A block of threads takes every stride-th tile, and its waves
+/// the chunks of these tiles in turn.
 template <typename Format>
 struct StreamWalk {
     u32 item, chunk, block, blocks;
@@ -18,13 +21,13 @@ struct StreamWalk {
 };
 
 template <typename Format>
-INLINE u32 stream_chunks(const ProductWaveArguments& a) {
+INLINE u32 stream_chunks(const ProductStreamArguments& a) {
     const u32 blocks = a.width / Format::VALUES;
     return (blocks + STREAM_BLOCKS - 1) / STREAM_BLOCKS;
 }
 
 /// Which matrix a tile is in; `tile` becomes its number there.
-INLINE u32 stream_matrix(const ProductWaveArguments& a, u32& tile) {
+INLINE u32 stream_matrix(const ProductStreamArguments& a, u32& tile) {
     u32 matrix = 0;
     while (matrix + 1 < WAVE_MATRICES) {
         const u32 tiles = (a.outputs[matrix] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
@@ -37,7 +40,7 @@ INLINE u32 stream_matrix(const ProductWaveArguments& a, u32& tile) {
 
 /// The walk at `item`, if there is one.
 template <typename Format>
-INLINE void stream_enter(const ProductWaveArguments& a, u32 first_tile, u32 items, u32 item,
+INLINE void stream_enter(const ProductStreamArguments& a, u32 first_tile, u32 items, u32 item,
                          StreamWalk<Format>& walk) {
     const u32 chunks = stream_chunks<Format>(a), blocks = a.width / Format::VALUES;
     walk.item = item;
@@ -74,7 +77,7 @@ INLINE void stream_rows(const StreamWalk<Format>& walk, u32 row_bytes, u32 first
 
 /// Starts the copies of the walk's next blocks into `stage`, and steps on.
 template <typename Format>
-INLINE void stream_copy(const ProductWaveArguments& a, u32 first_tile, u32 items,
+INLINE void stream_copy(const ProductStreamArguments& a, u32 first_tile, u32 items,
                         StreamWalk<Format>& walk, u8* stage) {
     if (walk.item < items) {
         const u32 row_bytes = a.width / Format::VALUES * Format::BYTES;
@@ -100,73 +103,6 @@ INLINE void stream_copy(const ProductWaveArguments& a, u32 first_tile, u32 items
         }
     }
     copies_commit();
-}
-
-/// The shared memory of a block, in this order.
-template <typename Format, u32 DIGITS>
-struct StreamShared {
-    static constexpr u32 GROUPS = Format::HAS_MIN ? Format::VALUES / Format::GROUP : 0;
-    static constexpr u32 STAGE = STREAM_OUTPUTS * Streamed<Format>::STRIDE;
-    u8* ring;      // [waves][STAGES][16 rows][STRIDE]
-    i8* digits;    // [DIGITS][width + 32]: a column's digits lie in other banks than its neighbour's
-    float* scales; // [blocks], padded to four
-    float* sums;   // [blocks][GROUPS]
-    i32* starts;   // [blocks][8 tiles][8 columns], where groups are paired
-    float* chunks; // [tiles of the block][chunks][16]
-
-    template <typename Pool>
-    INLINE_MEMBER void place(Pool& pool, u32 bytes, u32 width, u32 tiles) {
-        const u32 blocks = width / Format::VALUES, padded = (blocks + 3) / 4 * 4;
-        const u32 ring_bytes = WIDE_WAVES * Streamed<Format>::STAGES * STAGE;
-        const u32 digit_bytes = DIGITS * (width + 32);
-        u32 at = 0;
-        ring = pool_at(pool, bytes, at, ring_bytes), at += ring_bytes;
-        digits = (i8*)pool_at(pool, bytes, at, digit_bytes), at += digit_bytes;
-        scales = (float*)pool_at(pool, bytes, at, padded * 4), at += padded * 4;
-        sums = (float*)pool_at(pool, bytes, at, blocks * GROUPS * 4), at += blocks * GROUPS * 4;
-        const u32 start_bytes = Streamed<Format>::PAIRED ? blocks * STREAM_TILES * 32 : 0;
-        starts = (i32*)pool_at(pool, bytes, at, start_bytes), at += start_bytes;
-        const u32 chunk_count = (blocks + STREAM_BLOCKS - 1) / STREAM_BLOCKS;
-        chunks = (float*)pool_at(pool, bytes, at, tiles * chunk_count * STREAM_OUTPUTS * 4);
-    }
-};
-
-/// Starts the copies of the activation row to shared memory.
-template <typename Format, u32 DIGITS>
-INLINE void stream_activation(const ProductWaveArguments& a,
-                              const StreamShared<Format, DIGITS>& shared) {
-    const u32 blocks = a.width / Format::VALUES, pieces = a.width / 16;
-    for (u32 i = THREAD_X; i < DIGITS * pieces; i += WIDE_THREADS) {
-        const u32 digit = i / pieces, k = i % pieces * 16;
-        copy16(shared.digits + digit * (a.width + 32) + k, a.digits.at(digit * a.width + k, 16));
-    }
-    constexpr u32 GROUPS = StreamShared<Format, DIGITS>::GROUPS;
-    for (u32 i = THREAD_X; i < blocks * GROUPS / 4; i += WIDE_THREADS) {
-        copy16(shared.sums + i * 4, a.sums.at(i * 4, 4));
-    }
-    for (u32 i = THREAD_X; i < blocks; i += WIDE_THREADS) {
-        copy4(shared.scales + i, a.scales.at(i, 1));
-    }
-    copies_commit();
-}
-
-/// What a tile's sums begin with, where its weights are taken without their offset.
-template <typename Format, u32 DIGITS>
-INLINE void stream_starts(u32 width, const StreamShared<Format, DIGITS>& shared) {
-    if constexpr (Streamed<Format>::PAIRED) {
-        const u32 count = width / Format::VALUES * STREAM_TILES * STREAM_COLUMNS;
-        for (u32 i = THREAD_X; i < count; i += WIDE_THREADS) {
-            const u32 tile = i / STREAM_COLUMNS, column = i % STREAM_COLUMNS;
-            i32 sum = 0;
-            if (column < 2 * DIGITS) {
-                const u32 k = tile * TILE_K + column / DIGITS * 16;
-                const Word4 words = load16(shared.digits + column % DIGITS * (width + 32) + k);
-                for (u32 word : words.words) sum = dot4(word, 0x01010101u, sum);
-            }
-            shared.starts[i] = -32 * sum;
-        }
-        BARRIER();
-    }
 }
 
 /// The chunk's sum for both rows of this lane, from the sums of its blocks; a lane of four finishes
@@ -218,78 +154,62 @@ INLINE void stream_chunk(const StreamShared<Format, DIGITS>& shared, u32 first, 
     }
 }
 
+/// A wave's ring of stages, and the digits of this lane's column of a tile.
+struct StreamPlace {
+    u8* ring;
+    const i8* digits;
+    u32 place, items, stage;
+};
+
+/// One chunk of a tile, whose blocks come through the ring while the next ones are asked for.
 template <typename Format, u32 DIGITS>
-INLINE void product_stream(const ProductWaveArguments& a, u32 place) {
-    typedef StreamShared<Format, DIGITS> Shared;
-    constexpr u32 STAGES = Streamed<Format>::STAGES;
-    SHARED_POOL(pool);
-    next_may_begin();
-    u32 all = 0;
-    for (u32 m = 0; m < WAVE_MATRICES; ++m) {
-        all += (a.outputs[m] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
-    }
-    const u32 tiles = (all - place + a.stride - 1) / a.stride;
-    const u32 chunks = stream_chunks<Format>(a), items = tiles * chunks;
-    Shared shared;
-    shared.place(pool, a.pool_bytes, a.width, tiles);
-    u8* const ring = shared.ring + WAVE * STAGES * Shared::STAGE;
-    StreamWalk<Format> ahead = {}, walk = {};
-    stream_enter(a, place, items, WAVE, ahead);
-    stream_enter(a, place, items, WAVE, walk);
-    for (u32 s = 0; s < STREAM_EARLY; ++s) stream_copy(a, place, items, ahead, ring + s * Shared::STAGE);
-    inputs_ready();
-    // The activation first, which everything waits for.
-    stream_activation<Format, DIGITS>(a, shared);
-    for (u32 s = STREAM_EARLY; s < STAGES; ++s) {
-        stream_copy(a, place, items, ahead, ring + s * Shared::STAGE);
-    }
-    copies_wait<STAGES - STREAM_EARLY>();
-    BARRIER();
-    stream_starts<Format, DIGITS>(a.width, shared);
-    const u32 row = stream_row(), q = stream_quarter(), column = LANE % 32 / 4;
-    const u32 planes = Streamed<Format>::PAIRED ? 2 * DIGITS : DIGITS;
-    const u32 plane = column < planes ? column % DIGITS : 0;
-    const i8* const digits = shared.digits + plane * (a.width + 32) + q * 8;
-    u32 stage = 0;
-    while (walk.item < items) {
-        i32 sums[STREAM_BLOCKS][4] = {};
-        StreamFloats floats = {};
+INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
+                        const StreamWalk<Format>& walk, StreamWalk<Format>& ahead,
+                        StreamPlace& at) {
+    typedef Streamed<Format> Stage;
+    constexpr u32 STAGE_BYTES = StreamShared<Format, DIGITS>::STAGE;
+    const u32 row = stream_row_of_lane(), q = stream_quarter();
+    i32 sums[STREAM_BLOCKS][4] = {};
+    StreamFloats floats = {};
+    UNROLL
+    for (u32 step = 0; step < STREAM_BLOCKS; step += Stage::STEP) {
+        if (step >= walk.blocks) break;
+        copies_wait<Stage::STAGES - 1>();
+        wave_barrier();
+        u8* const bytes = at.ring + at.stage * STAGE_BYTES;
+        const u32 first = walk.chunk * STREAM_BLOCKS + step;
+        const u8* one = bytes + first * Format::BYTES % 16 + row * Stage::STRIDE;
         UNROLL
-        for (u32 step = 0; step < STREAM_BLOCKS; step += Streamed<Format>::STEP) {
-            if (step >= walk.blocks) break;
-            copies_wait<STAGES - 1>();
-            wave_barrier();
-            u8* const bytes = ring + stage * Shared::STAGE;
-            const u32 first = walk.chunk * STREAM_BLOCKS + step;
-            const u8* one = bytes + first * Format::BYTES % 16 + row * Streamed<Format>::STRIDE;
-            UNROLL
-            for (u32 b = 0; b < Streamed<Format>::STEP; ++b, one += Format::BYTES) {
-                if (step + b >= walk.blocks) break;
-                const u8* two = one + 8 * Streamed<Format>::STRIDE;
-                const u32 block = first + b;
-                Streamed<Format>::sums(one, two, digits + block * Format::VALUES, DIGITS,
-                                       shared.starts + block * (STREAM_TILES * STREAM_COLUMNS),
-                                       sums[step + b]);
-                if (q == step + b) {
-                    Streamed<Format>::keep(one, 0, floats);
-                    Streamed<Format>::keep(two, 1, floats);
-                }
+        for (u32 b = 0; b < Stage::STEP; ++b, one += Format::BYTES) {
+            if (step + b >= walk.blocks) break;
+            const u8* two = one + 8 * Stage::STRIDE;
+            const u32 block = first + b;
+            Stage::sums(one, two, at.digits + block * Format::VALUES, DIGITS,
+                        shared.starts + block * (STREAM_TILES * STREAM_COLUMNS), sums[step + b]);
+            if (q == step + b) {
+                Stage::keep(one, 0, floats);
+                Stage::keep(two, 1, floats);
             }
-            wave_barrier();
-            stream_copy(a, place, items, ahead, bytes);
-            stage = stage + 1 < STAGES ? stage + 1 : 0;
         }
-        float chunk[2];
-        stream_chunk<Format, DIGITS>(shared, walk.chunk * STREAM_BLOCKS, walk.blocks, sums, floats,
-                                     chunk);
-        if (q == 0) {
-            float* out = shared.chunks + walk.item * STREAM_OUTPUTS + row;
-            out[0] = chunk[0];
-            out[8] = chunk[1];
-        }
-        stream_enter(a, place, items, walk.item + WIDE_WAVES, walk);
+        wave_barrier();
+        stream_copy(a, at.place, at.items, ahead, bytes);
+        at.stage = at.stage + 1 < Stage::STAGES ? at.stage + 1 : 0;
     }
-    BARRIER();
+    float chunk[2];
+    stream_chunk<Format, DIGITS>(shared, walk.chunk * STREAM_BLOCKS, walk.blocks, sums, floats,
+                                 chunk);
+    if (q == 0) {
+        float* out = shared.chunks + walk.item * STREAM_OUTPUTS + row;
+        out[0] = chunk[0];
+        out[8] = chunk[1];
+    }
+}
+
+/// The chunks of every output in order.
+template <typename Format, u32 DIGITS>
+INLINE void stream_totals(const ProductStreamArguments& a,
+                          const StreamShared<Format, DIGITS>& shared, u32 place, u32 tiles) {
+    const u32 chunks = stream_chunks<Format>(a);
     for (u32 i = THREAD_X; i < tiles * STREAM_OUTPUTS; i += WIDE_THREADS) {
         u32 tile = place + i / STREAM_OUTPUTS * a.stride;
         const u32 matrix = stream_matrix(a, tile);
@@ -303,13 +223,61 @@ INLINE void product_stream(const ProductWaveArguments& a, u32 place) {
     }
 }
 
+template <typename Format, u32 DIGITS>
+INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
+    typedef StreamShared<Format, DIGITS> Shared;
+    constexpr u32 STAGES = Streamed<Format>::STAGES;
+    SHARED_POOL(pool);
+    next_may_begin();
+    u32 all = 0;
+    for (u32 m = 0; m < WAVE_MATRICES; ++m) {
+        all += (a.outputs[m] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
+    }
+    const u32 tiles = (all - place + a.stride - 1) / a.stride;
+    const u32 items = tiles * stream_chunks<Format>(a);
+    Shared shared;
+    shared.place(pool, a, tiles);
+    const bool has_norm = a.norm.count != 0;
+    if (has_norm) stream_weights(a, shared);
+    StreamPlace at = {shared.ring + WAVE * STAGES * Shared::STAGE, nullptr, place, items, 0};
+    StreamWalk<Format> ahead = {}, walk = {};
+    stream_enter(a, place, items, WAVE, ahead);
+    stream_enter(a, place, items, WAVE, walk);
+    UNROLL
+    for (u32 s = 0; s < STAGES; ++s) {
+        if (s == STREAM_EARLY) {
+            inputs_ready();
+            // The row first, which everything waits for.
+            if (has_norm) {
+                stream_row<Format, DIGITS>(a, shared, place);
+            } else {
+                stream_activation<Format, DIGITS>(a, shared);
+            }
+        }
+        stream_copy(a, place, items, ahead, at.ring + s * Shared::STAGE);
+    }
+    copies_wait<STAGES - STREAM_EARLY>();
+    BARRIER();
+    if (has_norm) stream_norm<Format, DIGITS>(a, shared, place);
+    stream_starts<Format, DIGITS>(a.width, shared);
+    const u32 column = LANE % 32 / 4, planes = Streamed<Format>::PAIRED ? 2 * DIGITS : DIGITS;
+    const u32 plane = column < planes ? column % DIGITS : 0;
+    at.digits = shared.digits + plane * (a.width + 32) + stream_quarter() * 8;
+    while (walk.item < items) {
+        stream_item<Format, DIGITS>(a, shared, walk, ahead, at);
+        stream_enter(a, place, items, walk.item + WIDE_WAVES, walk);
+    }
+    BARRIER();
+    stream_totals<Format, DIGITS>(a, shared, place, tiles);
+}
+
 #define PRODUCT_STREAM(suffix, Format) PRODUCT_STREAM_OF(suffix, Format)
 #define PRODUCT_STREAM_OF(suffix, Format)                        \
     PRODUCT_STREAM_WITH(product_stream_##suffix##_i8, Format, 1)   \
     PRODUCT_STREAM_WITH(product_stream_##suffix##_i16, Format, 2)  \
     PRODUCT_STREAM_WITH(product_stream_##suffix##_i24, Format, 3)
-#define PRODUCT_STREAM_WITH(name, Format, digits)          \
-    KERNEL_WIDE(name, ProductWaveArguments) {              \
+#define PRODUCT_STREAM_WITH(name, Format, digits)   \
+    KERNEL_WIDE(name, ProductStreamArguments) {     \
         product_stream<Format, digits>(a, BLOCK_X); \
     }
 

@@ -15,6 +15,16 @@
 // blocks are not whole words need more registers: two, and 35 against 42 us for Q6_K.
 #define WAVE_BLOCKS(Format) (Format::BYTES % 4 == 0 ? 3 : 2)
 
+struct ProductWaveArguments {
+    Span<const u8> weights[WAVE_MATRICES];  // [outputs][row bytes]
+    Span<float> out[WAVE_MATRICES];         // [rows][outputs]
+    Span<const i8> digits;                  // as QuantiseArguments
+    Span<const float> scales;
+    Span<const float> sums;
+    u32 outputs[WAVE_MATRICES];             // 0: there is no such matrix
+    u32 width, rows, unused;
+};
+
 /// What the lanes of one chunk share.
 struct ChunkPlace {
     const u8* weights[WAVE_OUTPUTS];

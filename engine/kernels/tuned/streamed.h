@@ -21,7 +21,7 @@
 #define STREAM_EARLY 1u
 
 /// A lane's place in a tile: row `LANE / 4` and the one eight below, quarter `LANE % 4` of k.
-INLINE u32 stream_row() { return LANE / 4; }
+INLINE u32 stream_row_of_lane() { return LANE / 4; }
 INLINE u32 stream_quarter() { return LANE % 4; }
 
 /// What lane `block` of four keeps of the block that it finishes, for each of its two rows.

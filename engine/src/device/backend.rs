@@ -40,7 +40,7 @@ pub struct Grid {
     pub y: u32,
 }
 
-/// Shared memory that a launch asks for, `SHARED_POOL` in platform.h, and the threads of its blocks.
+/// Shared memory that a launch asks for (`SHARED_POOL` in platform.h), and its blocks' threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Bytes of a block.

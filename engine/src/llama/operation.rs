@@ -289,8 +289,8 @@ impl Engine {
                 self.put(alone, "branch", &space.wo)?;
                 let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
                 let x = (stream, Some((&space.wo, &space.attn_residual)));
-                self.norm_into(pass, x, &layer.ffn_norm, &space.ffn_norm, &matrices)?;
-                self.products_into(pass, &space.ffn_norm, &matrices)?;
+                let norm = (&layer.ffn_norm, &space.ffn_norm);
+                self.norm_products_into(pass, x, norm, &matrices)?;
             }
             "swiglu" | "down" => {
                 self.put(alone, "gate", &space.gate)?;
@@ -325,8 +325,8 @@ impl Engine {
                 (&before.attn_residual, Some((&before.down, stream)))
             }
         };
-        self.norm_into(pass, x, &layer.attn_norm, &space.attn_norm, &matrices)?;
-        Ok(self.products_into(pass, &space.attn_norm, &matrices)?)
+        let norm = (&layer.attn_norm, &space.attn_norm);
+        Ok(self.norm_products_into(pass, x, norm, &matrices)?)
     }
 
     /// Writes an input where the operation reads it.

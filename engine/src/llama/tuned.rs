@@ -70,7 +70,8 @@ impl Engine {
         let before = index.checked_sub(1).map(|before| self.workspace.layer(pass, before));
         let branch = before.map(|before| (&before.down, stream));
         let x = before.map_or(stream, |before| &before.attn_residual);
-        self.norm_into(pass, (x, branch), &layer.attn_norm, &space.attn_norm, &matrices)?;
+        let norm = (&layer.attn_norm, &space.attn_norm);
+        self.norm_products_into(pass, (x, branch), norm, &matrices)?;
         let mut see =
             |level, name, layer, buffer| watch.see(self, pass, (level, name, layer), buffer);
         if index > 0 {
@@ -78,7 +79,6 @@ impl Engine {
         }
         let mut see = |name, buffer| see(TapLevel::Op, name, Some(index), buffer);
         see("attn_norm", &space.attn_norm.values)?;
-        self.products_into(pass, &space.attn_norm, &matrices)?;
         see("q", &space.q)?;
         see("k", &space.k)?;
         see("v", &space.v)?;
@@ -130,7 +130,7 @@ impl Engine {
         let Attention { heads, head_size, rows, position, .. } = input;
         let out = space.attn_out.values.all();
         if self.fault == Some(Fault::LaunchSkipped) {
-            return self.quantise_for(pass, &space.attn_out, matrices, 0);
+            return self.quantise_for(pass, &space.attn_out, matrices, None);
         }
         if rows > WAVE_ROWS {
             if self.kernels.serves_attention_tiles(head_size) {
@@ -138,7 +138,7 @@ impl Engine {
             } else {
                 self.kernels.attention(input, out)?;
             }
-            return self.quantise_for(pass, &space.attn_out, matrices, 0);
+            return self.quantise_for(pass, &space.attn_out, matrices, None);
         }
         let chunks = Chunks {
             maxima: space.chunk_maxima.all(),
@@ -146,10 +146,10 @@ impl Engine {
             sums: self.workspace.chunk_sums.all(),
         };
         self.kernels.attention_chunks(input, chunks)?;
-        let first = layouts(&space.attn_out, matrices).next().map(FixedBuffers::fixed_point);
+        let first = layouts(&space.attn_out, matrices).next();
         let input = AttentionCombine { chunks, heads, head_size, rows, position };
-        self.kernels.attention_combine(input, out, first)?;
-        self.quantise_for(pass, &space.attn_out, matrices, 1)
+        self.kernels.attention_combine(input, out, first.map(FixedBuffers::fixed_point))?;
+        self.quantise_for(pass, &space.attn_out, matrices, first)
     }
 
     /// To `down`, from the stream with attention, which is first completed.
@@ -164,12 +164,11 @@ impl Engine {
         let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
         let branch = Some((&space.wo, &space.attn_residual));
         let x = (self.workspace.stream(pass, index), branch);
-        self.norm_into(pass, x, &layer.ffn_norm, &space.ffn_norm, &matrices)?;
+        self.norm_products_into(pass, x, (&layer.ffn_norm, &space.ffn_norm), &matrices)?;
         let mut see =
             |name, buffer| watch.see(self, pass, (TapLevel::Op, name, Some(index)), buffer);
         see("attn_residual", &space.attn_residual)?;
         see("ffn_norm", &space.ffn_norm.values)?;
-        self.products_into(pass, &space.ffn_norm, &matrices)?;
         see("gate", &space.gate)?;
         see("up", &space.up)?;
         let down = [(&layer.ffn_down, &space.down)];
@@ -209,10 +208,8 @@ impl Engine {
         let pass = Pass { rows: 1, first_position: 0, level: TapLevel::Readout };
         let matrices = [(self.weights.output_matrix(), &space.logits)];
         let norm = (&self.weights.output_norm, &space.hidden);
-        self.norm_view_into(pass, (x, None), norm, &matrices)?;
-        if !stale {
-            self.products_into(pass, &space.hidden, &matrices)?;
-        }
+        let wanted = if stale { &matrices[..0] } else { &matrices[..] };
+        self.norm_products_view_into(pass, (x, None), norm, wanted)?;
         watch.see_readout(self, "final_norm", &space.hidden.values)?;
         watch.see_readout(self, "logits", &space.logits)?;
         Ok(watch.flush(self)?)
@@ -247,21 +244,22 @@ impl Engine {
         Ok(watch.into_planned())
     }
 
-    pub(super) fn norm_into(
+    /// The norm, which is first completed with a branch, and the products of its result.
+    pub(super) fn norm_products_into(
         &self,
         pass: Pass,
         (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
-        weight: &Buffer,
-        norm: &Activation,
+        norm: (&Buffer, &Activation),
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
         let branch =
             branch.map(|(branch, stream)| Branch { branch: branch.all(), stream: stream.all() });
-        self.norm_view_into(pass, (x.all(), branch), (weight, norm), matrices)
+        self.norm_products_view_into(pass, (x.all(), branch), norm, matrices)
     }
 
-    /// The norm, and the norm in fixed point in every layout that the matrices read.
-    fn norm_view_into(
+    /// One launch for the norm and the products behind it, as far as they are of one type, where
+    /// there is such a kernel.
+    fn norm_products_view_into(
         &self,
         pass: Pass,
         (x, branch): (View<'_, f32>, Option<Branch<'_>>),
@@ -271,9 +269,23 @@ impl Engine {
         let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
         let (rows, epsilon) = (pass.rows, self.config.epsilon);
         let input = NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon };
-        let first = layouts(norm, matrices).next().map(FixedBuffers::fixed_point);
-        self.kernels.norm_quantise(input, norm.values.all(), first)?;
-        self.quantise_for(pass, norm, matrices, 1)
+        let streamed = matrices.first().and_then(|(first, _)| {
+            let serves = self.kernels.serves_norm_product_stream(first.kind, width, rows);
+            norm.fixed.iter().find(|fixed| serves && fixed.serves(first)).zip(Some(first.kind))
+        });
+        let Some((fixed, kind)) = streamed else {
+            let fixed = layouts(norm, matrices).next();
+            let into = fixed.map(FixedBuffers::fixed_point);
+            self.kernels.norm_quantise(input, norm.values.all(), into)?;
+            self.quantise_for(pass, norm, matrices, fixed)?;
+            return self.products_into(pass, norm, matrices);
+        };
+        let same = same_type(matrices);
+        let product = ProductWave { kind, x: fixed.fixed_point(), width, rows };
+        let now = wave_matrices(&matrices[..same]);
+        self.kernels.norm_product_stream(input, norm.values.all(), product, &now)?;
+        self.quantise_for(pass, norm, matrices, Some(fixed))?;
+        self.products_into(pass, norm, &matrices[same..])
     }
 
     /// `swiglu`, and the same in fixed point in every layout that the matrices read.
@@ -291,18 +303,19 @@ impl Engine {
         };
         let input = SwigluQuantise { gate, up, width, rows };
         self.kernels.swiglu_quantise(input, out.values.all(), first.fixed_point())?;
-        self.quantise_for(pass, out, matrices, 1)
+        self.quantise_for(pass, out, matrices, Some(first))
     }
 
-    /// Fixed point in the layouts of the matrices but the first `done`.
+    /// Fixed point in the layouts of the matrices but the one that is `done`.
     fn quantise_for(
         &self,
         pass: Pass,
         x: &Activation,
         matrices: &[(&Matrix, &Buffer)],
-        done: usize,
+        done: Option<&FixedBuffers>,
     ) -> Result<(), DeviceError> {
-        for fixed in layouts(x, matrices).skip(done) {
+        let left = |fixed: &&FixedBuffers| !done.is_some_and(|done| std::ptr::eq(done, *fixed));
+        for fixed in layouts(x, matrices).filter(left) {
             let input = Quantise { x: x.values.all(), width: matrices[0].0.width, rows: pass.rows };
             self.kernels.quantise(input, fixed.fixed_point())?;
         }
@@ -318,9 +331,7 @@ impl Engine {
     ) -> Result<(), DeviceError> {
         let mut rest = matrices;
         while let Some(((first, _), _)) = rest.split_first() {
-            // Neighbours of one type share a launch.
-            let same = rest.iter().take_while(|(matrix, _)| matrix.kind == first.kind).count();
-            let (now, later) = rest.split_at(same.min(WAVE_MATRICES));
+            let (now, later) = rest.split_at(same_type(rest));
             match x.fixed.iter().find(|fixed| fixed.serves(first)) {
                 None => {
                     for (matrix, out) in now {
@@ -344,14 +355,7 @@ impl Engine {
         let Matrix { kind, width, .. } = matrices[0].0;
         let x = fixed.fixed_point();
         let input = ProductWave { kind: *kind, x, width: *width, rows: pass.rows };
-        let matrices: Vec<_> = matrices
-            .iter()
-            .map(|(matrix, out)| WaveMatrix {
-                weights: matrix.buffer.all(),
-                outputs: matrix.outputs,
-                out: out.all(),
-            })
-            .collect();
+        let matrices = wave_matrices(matrices);
         if self.kernels.serves_product_stream(*kind, *width, pass.rows) {
             return self.kernels.product_stream(input, &matrices);
         }
@@ -380,6 +384,22 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// How many of the first matrices are of one type and share a launch.
+fn same_type(matrices: &[(&Matrix, &Buffer)]) -> usize {
+    let kind = matrices[0].0.kind;
+    let same = matrices.iter().take_while(|(matrix, _)| matrix.kind == kind);
+    same.count().min(WAVE_MATRICES)
+}
+
+fn wave_matrices<'a>(matrices: &[(&'a Matrix, &'a Buffer)]) -> Vec<WaveMatrix<'a>> {
+    let wave = |(matrix, out): &(&'a Matrix, &'a Buffer)| WaveMatrix {
+        weights: matrix.buffer.all(),
+        outputs: matrix.outputs,
+        out: out.all(),
+    };
+    matrices.iter().map(wave).collect()
 }
 
 /// The layouts of fixed point that these matrices read an activation in, each once.

@@ -4,6 +4,7 @@
 //! there is, and this is the second maker.
 
 mod compile;
+mod launch;
 mod modules;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,6 @@ use std::time::Duration;
 
 /// Memory of the host that the device reads and writes directly: the way of every copy to the host.
 const STAGING_BYTES: usize = 4 << 20;
-
-/// Threads of a block that has a pool; `WIDE_THREADS` in platform.h.
-const POOL_THREADS: u32 = 384;
 
 /// The most blocks of a grid's second dimension.
 const GRID_Y_LARGEST: u32 = 65_535;
@@ -206,7 +204,7 @@ impl Backend for CudaBackend {
         let memory = self.enter().ok().and_then(|()| result::mem_get_info().ok());
         Attributes {
             multiprocessors: self.multiprocessors,
-            pool: Some(Pool { bytes: self.modules.pool_bytes, threads: POOL_THREADS }),
+            pool: Some(Pool { bytes: self.modules.pool_bytes, threads: launch::POOL_THREADS }),
             memory_total_bytes: memory.map(|(_, total)| total as u64),
             memory_free_bytes: memory.map(|(free, _)| free as u64),
         }
@@ -364,44 +362,10 @@ impl Backend for CudaBackend {
             return Err(LaunchFault::Runtime(words));
         }
         let function = self.modules.function(kernel).map_err(LaunchFault::Runtime)?;
-        let mut bytes = arguments.len();
-        // Two keys with their values, then the end, as the driver's documentation has them.
-        let mut extra: [*mut c_void; 5] = [
-            std::ptr::without_provenance_mut(1),
-            arguments.as_ptr().cast_mut().cast(),
-            std::ptr::without_provenance_mut(2),
-            (&raw mut bytes).cast(),
-            std::ptr::null_mut(),
-        ];
-        let mut overlap = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
-        let plain = Pool { bytes: 0, threads: super::backend::BLOCK_THREADS };
-        let Pool { bytes: shared, threads } = kernel.pool.unwrap_or(plain);
-        let config = sys::CUlaunchConfig {
-            gridDimX: grid.x,
-            gridDimY: grid.y,
-            gridDimZ: 1,
-            blockDimX: threads,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: shared,
-            hStream: self.stream,
-            attrs: &raw mut overlap,
-            numAttrs: u32::from(self.modules.overlap()),
-        };
-        // SAFETY: the function is of a loaded module; the caller vouches for the arguments, which
-        // the driver copies before it returns, as it does the configuration.
-        let launched = unsafe {
-            sys::cuLaunchKernelEx(
-                &raw const config,
-                function,
-                std::ptr::null_mut(),
-                extra.as_mut_ptr(),
-            )
-        };
-        launched.result().map_err(|error| LaunchFault::Runtime(words(error)))
+        let overlap = self.modules.overlap();
+        // SAFETY: the function is of a loaded module; the caller vouches for the arguments.
+        let launched =
+            unsafe { launch::enqueue(function, kernel, grid, arguments, (self.stream, overlap)) };
+        launched.map_err(|error| LaunchFault::Runtime(words(error)))
     }
 }

@@ -68,7 +68,10 @@ fn a_device_opens_and_says_what_it_is() {
     assert_eq!(lines[0], "hip:1 | Imaginary Instinct gfx942 | 64");
     assert!(lines[1].contains(&format!("kernels {}", env!("LOCKSTEP_KERNELS_HASH"))), "{told}");
     assert!(lines[1].contains("gfx942 object ") && lines[1].contains("HIP 60443484"), "{told}");
-    assert!(lines[2].contains("multiprocessors: 304, pool: None, memory_total_bytes: Some(206158430208)"));
+    assert!(
+        lines[2]
+            .contains("multiprocessors: 304, pool: None, memory_total_bytes: Some(206158430208)")
+    );
     let Some(told) = play("open", &[("LOCKSTEP_MOCK_CAPABILITY", "90")]) else { return };
     assert!(
         told.contains("Imaginary Instinct gfx90a") && told.contains("gfx90a object "),

@@ -14,6 +14,8 @@ mod product_stream;
 mod product_tiles;
 mod product_wave;
 mod rope_kv_write;
+#[cfg(test)]
+mod stream_tests;
 mod swiglu_quantise;
 #[cfg(test)]
 mod tests;

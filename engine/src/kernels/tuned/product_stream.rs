@@ -2,11 +2,14 @@
 //! shared memory.
 
 use super::super::product::load_named;
+use super::super::quantise::FixedPointOut;
 use super::super::{Kernels, grid};
-use super::product_wave::{Arguments, ProductWave, WaveMatrix};
-use crate::device::{Device, DeviceError, Kernel, Pool};
+use super::norm_quantise::{Branch, NormQuantise};
+use super::product_wave::{MATRICES as WAVE_MATRICES, ProductWave, WaveMatrix};
+use crate::device::{Access, Device, DeviceError, Kernel, Pool, Span, View};
 use crate::gguf::TensorType;
 use crate::options::Activations;
+use bytemuck::{Pod, Zeroable};
 
 /// Outputs of a tile; `STREAM_OUTPUTS` in `streamed.h`.
 const OUTPUTS: u64 = 16;
@@ -17,9 +20,37 @@ const LANES: u32 = 32;
 /// Less shared memory than that, and a multiprocessor may get two blocks of threads of a launch that
 /// begins early, while another has none.
 const EXCLUSIVE_BYTES: u64 = 116 << 10;
+/// Sums of squares that a norm adds up at the end; `BLOCK_THREADS` in `platform.h`.
+const PARTIAL_SUMS: u64 = 256;
 /// A block of threads keeps the chunks' sums of its tiles up to here, and more blocks share them
 /// beyond.
 const CHUNK_SUMS_BYTES: u64 = 16 << 10;
+
+/// `ProductStreamArguments` in `stream_row.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Arguments {
+    weights: [Span; WAVE_MATRICES],
+    out: [Span; WAVE_MATRICES],
+    digits: Span,
+    scales: Span,
+    sums: Span,
+    x: Span,
+    branch: Span,
+    weight: Span,
+    stream: Span,
+    norm: Span,
+    fixed: FixedPointOut,
+    outputs: [u32; WAVE_MATRICES],
+    width: u32,
+    stride: u32,
+    pool_bytes: u32,
+    epsilon: f32,
+    unused: u32,
+}
+
+/// A norm in front of a product, and where it goes.
+type Norm<'a> = (NormQuantise<'a>, View<'a, f32>);
 
 macro_rules! names {
     ($($kind:ident $suffix:literal),*) => {
@@ -57,6 +88,7 @@ fn plan(
     width: u32,
     outputs: impl Iterator<Item = u32>,
     (multiprocessors, waves): (u32, u32),
+    has_norm: bool,
 ) -> Option<Plan> {
     let width = u64::from(width);
     let blocks = width / kind.block_values();
@@ -82,6 +114,7 @@ fn plan(
         + digit_count * (width + 32)
         + blocks.next_multiple_of(4) * 4
         + blocks * block_bytes
+        + if has_norm { (2 * width + PARTIAL_SUMS) * 4 } else { 0 }
         + tiles.div_ceil(stride) * tile_bytes;
     Some(Plan {
         stride: u32::try_from(stride).ok()?,
@@ -92,9 +125,18 @@ fn plan(
 impl Kernels {
     /// Whether [`Kernels::product_stream`] serves this shape on this device.
     pub fn serves_product_stream(&self, kind: TensorType, width: u32, rows: u32) -> bool {
+        self.serves_stream((kind, width, rows), false)
+    }
+
+    /// Whether [`Kernels::norm_product_stream`] does.
+    pub fn serves_norm_product_stream(&self, kind: TensorType, width: u32, rows: u32) -> bool {
+        self.serves_stream((kind, width, rows), true)
+    }
+
+    fn serves_stream(&self, (kind, width, rows): (TensorType, u32, u32), has_norm: bool) -> bool {
         let has = self.tuned().product_stream.iter().any(|(candidate, _)| *candidate == kind);
-        // The tiles of a block of threads take no more than one tile's sums or the limit.
-        let plan = |outputs| self.stream_plan(kind, width, [outputs].into_iter());
+        let plan = |outputs| self.stream_plan(kind, width, [outputs].into_iter(), has_norm);
+        // The chunks of a block of threads take no more than one tile's sums or the limit.
         let largest = self.multiprocessors.saturating_mul(1 << 12);
         let most = self.pool.map_or(0, |pool| pool.bytes);
         let fits = |plan: Plan| plan.pool_bytes <= most;
@@ -106,10 +148,11 @@ impl Kernels {
         kind: TensorType,
         width: u32,
         outputs: impl Iterator<Item = u32>,
+        has_norm: bool,
     ) -> Option<Plan> {
         let digit_count = self.activations().digit_count() as u64;
         let waves = self.pool?.threads / LANES;
-        plan(kind, digit_count, width, outputs, (self.multiprocessors, waves))
+        plan(kind, digit_count, width, outputs, (self.multiprocessors, waves), has_norm)
     }
 
     /// As [`Kernels::product_wave`], of one row, where [`Kernels::serves_product_stream`] says so.
@@ -124,16 +167,80 @@ impl Kernels {
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
+        self.stream(None, input, matrices)
+    }
+
+    /// [`Kernels::norm_quantise`] into `norm` and `input.x`, and the products of what it writes.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    ///
+    /// # Panics
+    /// With no matrix, more than three, a shape that [`Kernels::serves_norm_product_stream`] does not
+    /// name, or a norm of another one.
+    pub fn norm_product_stream(
+        &self,
+        normalised: NormQuantise<'_>,
+        norm: View<'_, f32>,
+        input: ProductWave<'_>,
+        matrices: &[WaveMatrix<'_>],
+    ) -> Result<(), DeviceError> {
+        let shape = (normalised.width, normalised.rows);
+        assert_eq!(shape, (input.width, input.rows), "width and rows of the norm");
+        self.stream(Some((normalised, norm)), input, matrices)
+    }
+
+    fn stream(
+        &self,
+        norm: Option<Norm<'_>>,
+        input: ProductWave<'_>,
+        matrices: &[WaveMatrix<'_>],
+    ) -> Result<(), DeviceError> {
         let ProductWave { kind, width, rows, .. } = input;
-        assert!(self.serves_product_stream(kind, width, rows), "{kind}, {width} in {rows} rows");
+        let served = self.serves_stream((kind, width, rows), norm.is_some());
+        assert!(served, "{kind}, {width} values in {rows} rows");
         let outputs = matrices.iter().map(|matrix| matrix.outputs);
-        let plan = self.stream_plan(kind, width, outputs).expect("it is served");
+        let plan = self.stream_plan(kind, width, outputs, norm.is_some()).expect("it is served");
         let kernel = super::super::of_type(&self.tuned().product_stream, kind);
         let threads = self.pool.expect("it is served").threads;
         let kernel = &kernel.with_pool(Pool { bytes: plan.pool_bytes, threads });
-        let (accesses, mut arguments) = self.few_rows(kernel, input, matrices)?;
-        (arguments.stride, arguments.pool_bytes) = (plan.stride, plan.pool_bytes);
+        let (mut accesses, outputs) = self.few_rows(kernel, input, matrices, norm.is_none())?;
+        let mut arguments = Arguments {
+            outputs,
+            width,
+            stride: plan.stride,
+            pool_bytes: plan.pool_bytes,
+            fixed: FixedPointOut::none(),
+            ..Arguments::zeroed()
+        };
+        if let Some(norm) = norm {
+            accesses.extend(norm_accesses(norm, width));
+            arguments.epsilon = norm.0.epsilon;
+            (accesses, arguments.fixed) =
+                self.with_fixed(kernel, accesses, Some(input.x), width, rows)?;
+        }
+        let span = |index: usize| accesses.get(index).map_or(Span::zeroed(), Access::span);
+        let (weights, out) = ([0, 1, 2].map(span), [3, 4, 5].map(span));
+        let [digits, scales, sums, x, branch, weight, stream, norm] =
+            [6, 7, 8, 9, 10, 11, 12, 13].map(span);
+        let spans = Arguments { weights, out, digits, scales, sums, ..arguments };
+        let arguments = Arguments { x, branch, weight, stream, norm, ..spans };
         let grid = grid(kernel, u64::from(plan.stride), 1)?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
+}
+
+/// What the norm of one row reaches, as in `norm_quantise`.
+fn norm_accesses((input, norm): Norm<'_>, width: u32) -> [Access; 5] {
+    let NormQuantise { x, branch, weight, .. } = input;
+    let count = u64::from(width);
+    let branch_count = if branch.is_some() { count } else { 0 };
+    let Branch { branch, stream } = branch.unwrap_or(Branch { branch: x, stream: norm });
+    [
+        Access::read("x", x, count),
+        Access::read("branch", branch, branch_count),
+        Access::read("weight", weight, count),
+        Access::write("stream", stream, branch_count),
+        Access::write("norm", norm, count),
+    ]
 }

@@ -28,10 +28,10 @@ const NAMES: [(TensorType, [&str; 3]); 10] = names!(
     Q2K "q2_k", Q3K "q3_k", Q4K "q4_k", Q5K "q5_k", Q6K "q6_k"
 );
 
-/// `ProductWaveArguments` in `few_rows.h`.
+/// `ProductWaveArguments` in `product_wave.hip`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(super) struct Arguments {
+struct Arguments {
     weights: [Span; MATRICES],
     out: [Span; MATRICES],
     digits: Span,
@@ -40,8 +40,6 @@ pub(super) struct Arguments {
     outputs: [u32; MATRICES],
     width: u32,
     rows: u32,
-    pub(super) stride: u32,
-    pub(super) pool_bytes: u32,
     unused: u32,
 }
 
@@ -90,24 +88,38 @@ impl Kernels {
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
         let kernel = of_type(&self.tuned().product_wave, input.kind);
-        let (accesses, arguments) = self.few_rows(kernel, input, matrices)?;
+        let (accesses, outputs) = self.few_rows(kernel, input, matrices, true)?;
+        let span = |index: usize| accesses[index].span();
+        let arguments = Arguments {
+            weights: [0, 1, 2].map(span),
+            out: [3, 4, 5].map(span),
+            digits: span(6),
+            scales: span(7),
+            sums: span(8),
+            outputs,
+            width: input.width,
+            rows: input.rows,
+            unused: 0,
+        };
         let runs = matrices.iter().map(|matrix| u64::from(matrix.outputs).div_ceil(OUTPUT_RUN));
         let grid = grid(kernel, runs.sum(), u64::from(input.rows))?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
 
-    /// What both kernels for few rows reach, and their arguments.
+    /// What both kernels for few rows reach: three weights, three results, then digits, scales and
+    /// sums, which `reads` says are read; and the outputs of each matrix.
     pub(super) fn few_rows(
         &self,
         kernel: &Kernel,
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
-    ) -> Result<(Vec<Access>, Arguments), DeviceError> {
+        reads: bool,
+    ) -> Result<(Vec<Access>, [u32; MATRICES]), DeviceError> {
         let ProductWave { kind, x, width, rows } = input;
         assert!((1..=MATRICES).contains(&matrices.len()), "{} matrices", matrices.len());
         check_layout(kernel, kind, x, width)?;
         let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
-        let count = u64::from(rows) * u64::from(width);
+        let count = if reads { u64::from(rows) * u64::from(width) } else { 0 };
         // A place without a matrix repeats the last one's views with nothing read or written.
         let place = |index: usize| {
             let matrix = &matrices[index.min(matrices.len() - 1)];
@@ -125,20 +137,6 @@ impl Kernels {
         accesses.push(Access::read("scales", x.scales, count / u64::from(x.block)));
         let sums = count / u64::from(activation_group(kind));
         accesses.push(Access::read("sums", x.sums, sums));
-        let span = |index: usize| accesses[index].span();
-        let arguments = Arguments {
-            weights: [0, 1, 2].map(span),
-            out: [3, 4, 5].map(span),
-            digits: span(6),
-            scales: span(7),
-            sums: span(8),
-            outputs: [0, 1, 2].map(|index| place(index).1),
-            width,
-            rows,
-            stride: 0,
-            pool_bytes: 0,
-            unused: 0,
-        };
-        Ok((accesses, arguments))
+        Ok((accesses, [0, 1, 2].map(|index| place(index).1)))
     }
 }

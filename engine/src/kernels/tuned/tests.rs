@@ -6,7 +6,8 @@ use super::*;
 use crate::device::{Buffer, Device};
 use crate::options::{DeviceChoice, HostBuild, KvType};
 
-const ALL_ACTIVATIONS: [Activations; 3] = [Activations::I8, Activations::I16, Activations::I24];
+pub(super) const ALL_ACTIVATIONS: [Activations; 3] =
+    [Activations::I8, Activations::I16, Activations::I24];
 
 /// Waves of both sizes, where this CPU can run them.
 pub(super) fn waves() -> Vec<Device> {
@@ -48,7 +49,7 @@ impl Numbers {
     }
 
     /// Blocks of any bytes, whose float fields are finite.
-    fn blocks(&mut self, kind: TensorType, count: usize) -> Vec<u8> {
+    pub(super) fn blocks(&mut self, kind: TensorType, count: usize) -> Vec<u8> {
         let bytes = kind.block_bytes() as usize;
         let mut all: Vec<u8> = (0..count * bytes).map(|_| self.word() as u8).collect();
         let halves: &[usize] = match kind {
@@ -68,7 +69,7 @@ impl Numbers {
     }
 }
 
-fn bits(buffer: &Buffer, count: usize) -> Vec<u32> {
+pub(super) fn bits(buffer: &Buffer, count: usize) -> Vec<u32> {
     let mut values = vec![0.0_f32; count];
     buffer.view(0, count as u64).unwrap().read(&mut values).unwrap();
     values.into_iter().map(f32::to_bits).collect()
@@ -139,7 +140,7 @@ const QUANTISED: [TensorType; 10] = [
 ];
 
 /// A shape of a product: blocks of a row, outputs of up to three matrices, rows.
-type Shape = (Activations, usize, [usize; 3], usize);
+pub(super) type Shape = (Activations, usize, [usize; 3], usize);
 
 /// A matrix of a test: its weights and its outputs.
 type Weights = Vec<(Vec<u8>, usize)>;
@@ -173,10 +174,16 @@ fn products(
 }
 
 /// A launcher of products of few rows.
-type Launch = fn(&Kernels, ProductWave<'_>, &[WaveMatrix<'_>]) -> Result<(), DeviceError>;
+pub(super) type Launch =
+    fn(&Kernels, ProductWave<'_>, &[WaveMatrix<'_>]) -> Result<(), DeviceError>;
 
 /// Compares a launcher with the plain kernel on every device that has it; how often it was run.
-fn compare_products(kind: TensorType, shape: Shape, devices: &[Device], launch: Launch) -> usize {
+pub(super) fn compare_products(
+    kind: TensorType,
+    shape: Shape,
+    devices: &[Device],
+    launch: Launch,
+) -> usize {
     let (activations, blocks, outputs, rows) = shape;
     let mut numbers = Numbers(1 + blocks as u64);
     let (block, group) = (activation_block(kind).unwrap(), activation_group(kind));
@@ -229,44 +236,6 @@ fn product_wave_is_product() {
         ] {
             compare_products(kind, shape, &devices, Kernels::product_wave);
         }
-    }
-}
-
-/// Threads of the host stand for multiprocessors: with two a block of threads has many tiles.
-#[test]
-fn product_stream_is_product() {
-    let mut devices = waves();
-    devices.retain(|device| device.attributes().pool.is_some());
-    let mut runs = 0;
-    for (kind, every) in [(TensorType::Q4K, 1), (TensorType::Q5K, 1), (TensorType::Q6K, 8)] {
-        for (activations, blocks, outputs) in [
-            // One block, a chunk that ends early, outputs that are no whole tiles.
-            (Activations::I24, 1, [1, 0, 0]),
-            (Activations::I24, 7, [33, 16, 5]),
-            (Activations::I16, 9, [17, 0, 0]),
-            (Activations::I8, 2, [2, 15, 31]),
-            (Activations::I16, 4, [16, 64, 0]),
-            (Activations::I24, 3, [200, 0, 0]),
-        ] {
-            let shape = (activations, blocks * every, outputs, 1);
-            runs += compare_products(kind, shape, &devices, Kernels::product_stream);
-        }
-    }
-    assert_eq!(runs, 18 * devices.len());
-    assert!(!devices.is_empty() || !Device::usable_host_builds().contains(&HostBuild::Waves32));
-}
-
-#[test]
-fn product_stream_serves_what_fits() {
-    for device in waves().iter().filter(|device| device.attributes().pool.is_some()) {
-        let kernels = Kernels::load(device, Activations::I24, KvType::F32).unwrap();
-        let serves = |kind, width, rows| kernels.serves_product_stream(kind, width, rows);
-        assert!(serves(TensorType::Q4K, 4096, 1));
-        assert!(serves(TensorType::Q6K, 14336, 1));
-        assert!(!serves(TensorType::Q4K, 4096, 2), "one row");
-        assert!(!serves(TensorType::Q8_0, 4096, 1), "no such kernel");
-        assert!(!serves(TensorType::Q6K, 256, 1), "rows are no whole pieces of 16 bytes");
-        assert!(!serves(TensorType::Q4K, 1 << 17, 1), "more than shared memory holds");
     }
 }
 

@@ -1,0 +1,233 @@
+// The activation row of product_stream in shared memory: as it is in memory, or made here from the
+// stream by residual, norm and fixed point (CONTRACT.md sections 11, 4 and 5), which costs every
+// block of threads a microsecond and saves a launch and its waiting.
+#pragma once
+#include "few_rows.h"
+#include "fixed_point.h"
+#include "streamed.h"
+
+struct ProductStreamArguments {
+    Span<const u8> weights[WAVE_MATRICES];  // [outputs][row bytes]
+    Span<float> out[WAVE_MATRICES];         // [outputs]
+    Span<const i8> digits;                  // as QuantiseArguments; not read where there is a norm
+    Span<const float> scales;
+    Span<const float> sums;
+    Span<const float> x;                    // as NormQuantiseArguments, of one row
+    Span<const float> branch;
+    Span<const float> weight;
+    Span<float> stream;
+    Span<float> norm;                       // empty: there is no norm in front
+    FixedPointOut fixed;
+    u32 outputs[WAVE_MATRICES];             // 0: there is no such matrix
+    u32 width;
+    u32 stride;                             // blocks of threads
+    u32 pool_bytes;                         // of shared memory that were asked for
+    float epsilon;
+    u32 unused;
+};
+
+// Pieces of four values that a thread fetches before it stores the first of them.
+#define ROW_AHEAD 4u
+
+/// The shared memory of a block, in this order.
+template <typename Format, u32 DIGITS>
+struct StreamShared {
+    static constexpr u32 GROUPS = Format::HAS_MIN ? Format::VALUES / Format::GROUP : 0;
+    static constexpr u32 STAGE = STREAM_OUTPUTS * Streamed<Format>::STRIDE;
+    u8* ring;      // [waves][STAGES][16 rows][STRIDE]
+    i8* digits;    // [DIGITS][width + 32], each digit in banks of its own
+    float* scales; // [blocks], padded to four
+    float* sums;   // [blocks][GROUPS]
+    i32* starts;   // [blocks][8 tiles][8 columns], where groups are paired
+    float* row;    // [width], its norm's weights [width], 256 partial sums; where there is a norm
+    float* chunks; // [tiles of the block][chunks][16]
+
+    template <typename Pool>
+    INLINE_MEMBER void place(Pool& pool, const ProductStreamArguments& a, u32 tiles) {
+        const u32 bytes = a.pool_bytes, width = a.width;
+        const u32 blocks = width / Format::VALUES, padded = (blocks + 3) / 4 * 4;
+        const u32 ring_bytes = WIDE_WAVES * Streamed<Format>::STAGES * STAGE;
+        const u32 digit_bytes = DIGITS * (width + 32);
+        u32 at = 0;
+        ring = pool_at(pool, bytes, at, ring_bytes), at += ring_bytes;
+        digits = (i8*)pool_at(pool, bytes, at, digit_bytes), at += digit_bytes;
+        scales = (float*)pool_at(pool, bytes, at, padded * 4), at += padded * 4;
+        sums = (float*)pool_at(pool, bytes, at, blocks * GROUPS * 4), at += blocks * GROUPS * 4;
+        const u32 start_bytes = Streamed<Format>::PAIRED ? blocks * STREAM_TILES * 32 : 0;
+        starts = (i32*)pool_at(pool, bytes, at, start_bytes), at += start_bytes;
+        const u32 row_bytes = a.norm.count != 0 ? (2 * width + BLOCK_THREADS) * 4 : 0;
+        row = (float*)pool_at(pool, bytes, at, row_bytes), at += row_bytes;
+        const u32 chunk_count = (blocks + STREAM_BLOCKS - 1) / STREAM_BLOCKS;
+        chunks = (float*)pool_at(pool, bytes, at, tiles * chunk_count * STREAM_OUTPUTS * 4);
+    }
+};
+
+/// Starts the copies of the activation row to shared memory.
+template <typename Format, u32 DIGITS>
+INLINE void stream_activation(const ProductStreamArguments& a,
+                              const StreamShared<Format, DIGITS>& shared) {
+    const u32 blocks = a.width / Format::VALUES, pieces = a.width / 16;
+    for (u32 i = THREAD_X; i < DIGITS * pieces; i += WIDE_THREADS) {
+        const u32 digit = i / pieces, k = i % pieces * 16;
+        copy16(shared.digits + digit * (a.width + 32) + k, a.digits.at(digit * a.width + k, 16));
+    }
+    constexpr u32 GROUPS = StreamShared<Format, DIGITS>::GROUPS;
+    for (u32 i = THREAD_X; i < blocks * GROUPS / 4; i += WIDE_THREADS) {
+        copy16(shared.sums + i * 4, a.sums.at(i * 4, 4));
+    }
+    for (u32 i = THREAD_X; i < blocks; i += WIDE_THREADS) {
+        copy4(shared.scales + i, a.scales.at(i, 1));
+    }
+    copies_commit();
+}
+
+/// What a tile's sums begin with, where its weights are taken without their offset.
+template <typename Format, u32 DIGITS>
+INLINE void stream_starts(u32 width, const StreamShared<Format, DIGITS>& shared) {
+    if constexpr (Streamed<Format>::PAIRED) {
+        const u32 count = width / Format::VALUES * STREAM_TILES * STREAM_COLUMNS;
+        for (u32 i = THREAD_X; i < count; i += WIDE_THREADS) {
+            const u32 tile = i / STREAM_COLUMNS, column = i % STREAM_COLUMNS;
+            i32 sum = 0;
+            if (column < 2 * DIGITS) {
+                const u32 k = tile * TILE_K + column / DIGITS * 16;
+                const Word4 words = load16(shared.digits + column % DIGITS * (width + 32) + k);
+                for (u32 word : words.words) sum = dot4(word, 0x01010101u, sum);
+            }
+            shared.starts[i] = -32 * sum;
+        }
+        BARRIER();
+    }
+}
+
+/// Starts the copies of the norm's weights, which the next group of copies takes along.
+template <typename Format, u32 DIGITS>
+INLINE void stream_weights(const ProductStreamArguments& a,
+                           const StreamShared<Format, DIGITS>& shared) {
+    for (u32 i = THREAD_X * 4; i < a.width; i += WIDE_THREADS * 4) {
+        copy16(shared.row + a.width + i, a.weight.at(i, 4));
+    }
+}
+
+/// Whether this block of threads leaves a column in memory: they share the row in runs of 256.
+INLINE bool stream_keeps(const ProductStreamArguments& a, u32 place, u32 column) {
+    return column / 256 % a.stride == place;
+}
+
+/// The stream with its branch to shared memory, and to memory.
+template <typename Format, u32 DIGITS>
+INLINE void stream_row(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
+                       u32 place) {
+    const bool adds = a.branch.count != 0;
+    const float* x = a.x.at(0, a.width);
+    const float* branch = adds ? a.branch.at(0, a.width) : x;
+    for (u32 first = THREAD_X * 4; first < a.width; first += ROW_AHEAD * WIDE_THREADS * 4) {
+        Word4 values[ROW_AHEAD], more[ROW_AHEAD];
+        // Without a condition, so that all loads are under way at once.
+        UNROLL
+        for (u32 i = 0; i < ROW_AHEAD; ++i) {
+            const u32 column = first + i * WIDE_THREADS * 4;
+            const u32 inside = column < a.width ? column : a.width - 4;
+            values[i] = load16(x + inside);
+            more[i] = load16(branch + inside);
+        }
+        UNROLL
+        for (u32 i = 0; i < ROW_AHEAD; ++i) {
+            const u32 column = first + i * WIDE_THREADS * 4;
+            if (column >= a.width) break;
+            for (u32 k = 0; adds && k < 4; ++k) {
+                values[i].words[k] =
+                    to_bits(from_bits(values[i].words[k]) + from_bits(more[i].words[k]));
+            }
+            *(Word4*)(shared.row + column) = values[i];
+            if (adds && stream_keeps(a, place, column)) {
+                *(Word4*)a.stream.at(column, 4) = values[i];
+            }
+        }
+    }
+}
+
+/// The factor of the norm, the same in all threads: squares in the contract's 256 partial sums, and
+/// their tree, which every 32 lanes climb for themselves.
+template <typename Format, u32 DIGITS>
+INLINE float stream_factor(const ProductStreamArguments& a,
+                           const StreamShared<Format, DIGITS>& shared) {
+    float* partial = shared.row + 2 * a.width;
+    if (THREAD_X < BLOCK_THREADS) {
+        float squares = 0.0f;
+        UNROLL_4
+        for (u32 column = THREAD_X; column < a.width; column += BLOCK_THREADS) {
+            squares = fma32(shared.row[column], shared.row[column], squares);
+        }
+        partial[THREAD_X] = squares;
+    }
+    BARRIER();
+    float sums[8];
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) sums[i] = partial[LANE % 32 + i * 32];
+    UNROLL
+    for (u32 half = 4; half > 0; half /= 2) {
+        UNROLL
+        for (u32 i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+    }
+    float sum = sums[0];
+    for (u32 mask = 16; mask > 0; mask /= 2) sum = sum + shuffle_xor(sum, mask);
+    return 1.0f / sqrt32(sum / (float)a.width + a.epsilon);
+}
+
+/// The row's norm in fixed point to shared memory, and to memory. A wave has a block of 256 values,
+/// a lane eight that follow each other.
+template <typename Format, u32 DIGITS>
+INLINE void stream_norm(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
+                        u32 place) {
+    constexpr u32 EACH = 8;
+    const float factor = stream_factor<Format, DIGITS>(a, shared);
+    ROLL
+    for (u32 block = WAVE; block < a.width / 256; block += WIDE_WAVES) {
+        const bool keeps = stream_keeps(a, place, block * 256);
+        const u32 column = block * 256 + LANE * EACH;
+        float values[EACH], largest = 0.0f;
+        UNROLL
+        for (u32 i = 0; i < EACH; ++i) {
+            values[i] = (shared.row[column + i] * factor) * shared.row[a.width + column + i];
+            const float magnitude = fixed_magnitude(values[i]);
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        const FixedScale scale = fixed_scale(largest_of_32(largest), DIGITS);
+        u32 words[DIGITS][2] = {};
+        i32 sum = 0;
+        UNROLL
+        for (u32 i = 0; i < EACH; ++i) {
+            i32 rest = fixed_value(scale, values[i]);
+            sum += rest;
+            UNROLL
+            for (u32 digit = 0; digit < DIGITS; ++digit) {
+                const i8 low = (i8)(rest & 255);
+                words[digit][i / 4] |= (u32)(u8)low << i % 4 * 8;
+                rest = (rest - low) >> 8;
+            }
+        }
+        // Groups of 32 are four lanes'.
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        const float group = scale.scale * to_f32(sum);
+        UNROLL
+        for (u32 digit = 0; digit < DIGITS; ++digit) {
+            const Word2 pair = {{words[digit][0], words[digit][1]}};
+            *(Word2*)(shared.digits + digit * (a.width + 32) + column) = pair;
+            if (keeps) *(Word2*)a.fixed.digits.at(digit * a.width + column, EACH) = pair;
+        }
+        if constexpr (Format::HAS_MIN) {
+            if (LANE % 4 == 0) shared.sums[column / 32] = group;
+        }
+        if (LANE == 0) shared.scales[block] = scale.scale;
+        if (keeps) {
+            if (LANE % 4 == 0) a.fixed.sums[column / 32] = group;
+            if (LANE == 0) a.fixed.scales[block] = scale.scale;
+            float* norm = a.norm.at(column, EACH);
+            UNROLL
+            for (u32 i = 0; i < EACH; ++i) norm[i] = values[i];
+        }
+    }
+    BARRIER();
+}

@@ -1,0 +1,168 @@
+//! Weights through shared memory against the plain kernels: equal bits.
+
+use super::super::{Kernels, Product, RmsNorm, activation_group};
+use super::tests::{
+    ALL_ACTIVATIONS, Fixed, Numbers, bits, compare_products, plain, quantised, waves,
+};
+use super::*;
+use crate::device::Device;
+use crate::options::{HostBuild, KvType};
+
+/// The builds of waves that have pools of shared memory.
+fn pools() -> Vec<Device> {
+    let mut devices = waves();
+    devices.retain(|device| device.attributes().pool.is_some());
+    devices
+}
+
+/// Threads of the host stand for multiprocessors: with two a block of threads has many tiles.
+#[test]
+fn product_stream_is_product() {
+    let devices = pools();
+    let mut runs = 0;
+    for (kind, every) in [(TensorType::Q4K, 1), (TensorType::Q5K, 1), (TensorType::Q6K, 8)] {
+        for (activations, blocks, outputs) in [
+            // One block, a chunk that ends early, outputs that are no whole tiles.
+            (Activations::I24, 1, [1, 0, 0]),
+            (Activations::I24, 7, [33, 16, 5]),
+            (Activations::I16, 9, [17, 0, 0]),
+            (Activations::I8, 2, [2, 15, 31]),
+            (Activations::I16, 4, [16, 64, 0]),
+            (Activations::I24, 3, [200, 0, 0]),
+        ] {
+            let shape = (activations, blocks * every, outputs, 1);
+            runs += compare_products(kind, shape, &devices, Kernels::product_stream);
+        }
+    }
+    assert_eq!(runs, 18 * devices.len());
+    assert!(!devices.is_empty() || !Device::usable_host_builds().contains(&HostBuild::Waves32));
+}
+
+/// Norm, fixed point and product, each by its plain kernel: the bits of the norm and of the product,
+/// the bytes of the fixed point.
+fn norm_and_product(
+    kernels: &Kernels,
+    kind: TensorType,
+    [x, branch, weight]: [&[f32]; 3],
+    weights: &[u8],
+) -> (Vec<u32>, Vec<Vec<u8>>, Vec<u32>) {
+    let (width, outputs) = (x.len(), weights.len() / row_bytes(kind, x.len()));
+    let sum = match branch {
+        [] => x.to_vec(),
+        _ => x.iter().zip(branch).map(|(x, branch)| x + branch).collect(),
+    };
+    let upload = |values: &[f32]| kernels.device().upload("values", values).unwrap();
+    let (stream, weight, norm) = (upload(&sum), upload(weight), upload(x));
+    let (width_32, epsilon) = (width as u32, 1e-5);
+    let input =
+        RmsNorm { x: stream.all(), weight: weight.all(), width: width_32, rows: 1, epsilon };
+    kernels.rms_norm(input, norm.all()).unwrap();
+    let norm = bits(&norm, width);
+    let values: Vec<f32> = norm.iter().map(|bits| f32::from_bits(*bits)).collect();
+    let fixed = quantised(kernels, &values, width, 256, activation_group(kind));
+    let (matrix, out) =
+        (kernels.device().upload("w", weights).unwrap(), upload(&vec![0.0; outputs]));
+    let (weights, outputs_32) = (matrix.all(), outputs as u32);
+    let x = fixed.view();
+    let input = Product { weights, kind, x, outputs: outputs_32, width: width_32, rows: 1 };
+    kernels.product(input, out.all()).unwrap();
+    (norm, fixed.bytes(), bits(&out, outputs))
+}
+
+fn row_bytes(kind: TensorType, width: usize) -> usize {
+    width / kind.block_values() as usize * kind.block_bytes() as usize
+}
+
+/// The same by the one kernel.
+fn streamed(
+    kernels: &Kernels,
+    kind: TensorType,
+    [x, branch, weight]: [&[f32]; 3],
+    weights: &[u8],
+) -> (Vec<u32>, Vec<Vec<u8>>, Vec<u32>, Vec<u32>) {
+    let (width, outputs) = (x.len(), weights.len() / row_bytes(kind, x.len()));
+    let upload = |values: &[f32]| kernels.device().upload("values", values).unwrap();
+    let adds = !branch.is_empty();
+    let [x_buffer, branch_buffer, weight] = [x, if adds { branch } else { x }, weight].map(upload);
+    let [stream, norm, out] = [width, width, outputs].map(|count| upload(&vec![0.0; count]));
+    let fixed = Fixed::allocate(kernels, width, 256, activation_group(kind));
+    let matrix = kernels.device().upload("w", weights).unwrap();
+    let added = Branch { branch: branch_buffer.all(), stream: stream.all() };
+    let width_32 = width as u32;
+    let normalised = NormQuantise {
+        x: x_buffer.all(),
+        branch: adds.then_some(added),
+        weight: weight.all(),
+        width: width_32,
+        rows: 1,
+        epsilon: 1e-5,
+    };
+    let input = ProductWave { kind, x: fixed.view(), width: width_32, rows: 1 };
+    let wave = WaveMatrix { weights: matrix.all(), outputs: outputs as u32, out: out.all() };
+    kernels.norm_product_stream(normalised, norm.all(), input, &[wave]).unwrap();
+    (bits(&norm, width), fixed.bytes(), bits(&out, outputs), bits(&stream, width))
+}
+
+/// Equal bits, or a NaN on both sides, whose payload is open.
+fn same(a: &[u32], b: &[u32]) -> bool {
+    let is_nan = |bits: u32| f32::from_bits(bits).is_nan();
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || is_nan(*a) && is_nan(*b))
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+#[test]
+fn norm_product_stream_is_residual_norm_quantise_and_product() {
+    let mut numbers = Numbers(5);
+    let devices = pools();
+    for (kind, blocks) in [(TensorType::Q4K, 1), (TensorType::Q5K, 13), (TensorType::Q6K, 16)] {
+        for (activations, adds) in ALL_ACTIVATIONS
+            .into_iter()
+            .flat_map(|activations| [(activations, false), (activations, true)])
+        {
+            let (width, outputs) = (blocks * 256, 37);
+            let mut x = numbers.floats(width);
+            // A block that vanishes, and where there are more one that is spoiled.
+            x[..256].iter_mut().for_each(|x| *x *= 1e-33);
+            if blocks == 16 {
+                x[700] = f32::INFINITY;
+            }
+            let mut branch = if adds { numbers.floats(width) } else { Vec::new() };
+            branch.iter_mut().take(256).for_each(|x| *x = 0.0);
+            let weight = numbers.floats(width);
+            let weights = numbers.blocks(kind, outputs * blocks);
+            let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+            let row = [&x[..], &branch, &weight];
+            let (norm, fixed, out) = norm_and_product(&oracle, kind, row, &weights);
+            for device in &devices {
+                let kernels = Kernels::load(device, activations, KvType::F32).unwrap();
+                let actual = streamed(&kernels, kind, row, &weights);
+                let what = format!("{kind} {activations:?} {adds}");
+                assert!(same(&actual.0, &norm), "norm, {what}");
+                for (part, right) in actual.1.iter().zip(&fixed) {
+                    assert!(same(&words(part), &words(right)), "fixed point, {what}");
+                }
+                assert!(same(&actual.2, &out), "product, {what}");
+                let sum = x.iter().zip(&branch).map(|(x, branch)| (x + branch).to_bits());
+                assert!(!adds || actual.3 == sum.collect::<Vec<u32>>(), "stream, {what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn product_stream_serves_what_fits() {
+    for device in pools() {
+        let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+        let serves = |kind, width, rows| kernels.serves_product_stream(kind, width, rows);
+        assert!(serves(TensorType::Q4K, 4096, 1));
+        assert!(serves(TensorType::Q6K, 14336, 1));
+        assert!(kernels.serves_norm_product_stream(TensorType::Q6K, 8192, 1));
+        assert!(!serves(TensorType::Q4K, 4096, 2), "one row");
+        assert!(!serves(TensorType::Q8_0, 4096, 1), "no such kernel");
+        assert!(!serves(TensorType::Q6K, 256, 1), "rows are no whole pieces of 16 bytes");
+        assert!(!serves(TensorType::Q4K, 1 << 17, 1), "more than shared memory holds");
+    }
+}
