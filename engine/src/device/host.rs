@@ -1,8 +1,6 @@
 //! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
 
-use super::backend::{
-    Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault, Pool,
-};
+use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use super::memory;
 use crate::options::{HostBuild, Unfit};
@@ -27,9 +25,6 @@ mod registrations;
 pub(super) use registrations::argument_bytes;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) use registrations::kernel_names;
-
-/// The largest pool of a block; `POOL_BYTES` in `host_waves.h`.
-const POOL_BYTES: u32 = 227 << 10;
 
 /// Alignment of every allocation: what GPUs give, and four cache lines.
 const ALIGNMENT_BYTES: usize = 256;
@@ -218,8 +213,7 @@ impl Backend for HostBackend {
     fn attributes(&self) -> Attributes {
         Attributes {
             multiprocessors: u32::try_from(self.threads).unwrap_or(u32::MAX),
-            pool: (self.build == HostBuild::Waves32)
-                .then_some(Pool { bytes: POOL_BYTES, threads: BLOCK_THREADS }),
+            pool: registrations::pool(self.build),
             memory_total_bytes: memory::system_total_bytes(),
             memory_free_bytes: memory::system_available_bytes(),
         }

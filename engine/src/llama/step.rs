@@ -2,8 +2,8 @@
 
 use super::engine::Engine;
 use super::layer::Pass;
-use super::tuned::Captured;
 use super::watch::{PlannedTap, Watch};
+use crate::device::Graph;
 use crate::error::Error;
 use crate::hash::digest_row;
 use crate::kernels::RowDigest;
@@ -34,6 +34,13 @@ pub struct Step {
     pub logits: RowDigest,
     /// The other taps that were asked for, in the order of CONTRACT.md section 12, row by row.
     pub taps: Vec<TapDigest>,
+}
+
+/// A captured pass of one token, readout included.
+#[derive(Debug)]
+struct Captured {
+    graph: Graph,
+    planned: Vec<PlannedTap>,
 }
 
 /// Captured passes of one token, by what is watched.
@@ -120,6 +127,31 @@ impl Engine {
         let captured = self.singles.slots[index].captured.as_ref().expect("it was captured above");
         captured.graph.replay()?;
         Ok(captured.planned.clone())
+    }
+
+    /// The pass of one token with its readout, written down instead of run.
+    fn capture(&self, level: Option<TapLevel>) -> Result<Captured, Error> {
+        // A replay stands at any position of the context.
+        let largest = u32::try_from(self.context_tokens - 1).expect("compared with 2^31");
+        let pass = Pass { rows: 1, first_position: largest, level: TapLevel::Readout };
+        let mut planned = Vec::new();
+        let graph = self.kernels.device().capture(|| -> Result<(), Error> {
+            planned = self.whole_single(pass, level)?;
+            Ok(())
+        })?;
+        Ok(Captured { graph, planned })
+    }
+
+    /// The launches of a pass of one token and of its readout, with digests down to a level.
+    fn whole_single(&self, pass: Pass, level: Option<TapLevel>) -> Result<Vec<PlannedTap>, Error> {
+        let mut silent = crate::taps::Silent;
+        let mut watch = match level {
+            Some(level) => Watch::digests(level),
+            None => Watch::rows(&mut silent),
+        };
+        self.tuned_pass(pass, &mut watch)?;
+        self.tuned_readout(pass, &mut watch)?;
+        Ok(watch.into_planned())
     }
 
     /// Brings the planned records back, in one copy.

@@ -1,12 +1,12 @@
-//! The forward pass on a device that runs waves: the same operations in fewer launches, and the
-//! pass of a single token as one graph. `layer.rs` is the plain composition that this replaces.
+//! The forward pass on a device that runs waves: the same operations in fewer launches. `layer.rs`
+//! is the plain composition that this replaces.
 
 use super::engine::Engine;
 use super::layer::Pass;
-use super::watch::{PlannedTap, Watch};
+use super::watch::Watch;
 use super::weights::{LayerWeights, Matrix};
 use super::workspace::{Activation, FixedBuffers};
-use crate::device::{Buffer, DeviceError, Graph, View};
+use crate::device::{Buffer, DeviceError, View};
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::kernels::{
@@ -19,13 +19,6 @@ use bytemuck::Pod;
 
 /// Up to this many rows a launch that reads the weights once a row is the faster one.
 pub(super) const WAVE_ROWS: u32 = 2;
-
-/// A captured pass of one token, readout included.
-#[derive(Debug)]
-pub(super) struct Captured {
-    pub(super) graph: Graph,
-    pub(super) planned: Vec<PlannedTap>,
-}
 
 impl Engine {
     /// From the tokens on the device to the stream behind the last layer.
@@ -213,35 +206,6 @@ impl Engine {
         watch.see_readout(self, "final_norm", &space.hidden.values)?;
         watch.see_readout(self, "logits", &space.logits)?;
         Ok(watch.flush(self)?)
-    }
-
-    /// The pass of one token with its readout, written down instead of run.
-    pub(super) fn capture(&self, level: Option<TapLevel>) -> Result<Captured, Error> {
-        // A replay stands at any position of the context.
-        let largest = u32::try_from(self.context_tokens - 1).expect("compared with 2^31");
-        let pass = Pass { rows: 1, first_position: largest, level: TapLevel::Readout };
-        let mut planned = Vec::new();
-        let graph = self.kernels.device().capture(|| -> Result<(), Error> {
-            planned = self.whole_single(pass, level)?;
-            Ok(())
-        })?;
-        Ok(Captured { graph, planned })
-    }
-
-    /// The launches of a pass of one token and of its readout, with digests down to a level.
-    pub(super) fn whole_single(
-        &self,
-        pass: Pass,
-        level: Option<TapLevel>,
-    ) -> Result<Vec<PlannedTap>, Error> {
-        let mut silent = crate::taps::Silent;
-        let mut watch = match level {
-            Some(level) => Watch::digests(level),
-            None => Watch::rows(&mut silent),
-        };
-        self.tuned_pass(pass, &mut watch)?;
-        self.tuned_readout(pass, &mut watch)?;
-        Ok(watch.into_planned())
     }
 
     /// The norm, which is first completed with a branch, and the products of its result.

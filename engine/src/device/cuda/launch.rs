@@ -10,8 +10,8 @@ pub(super) const POOL_THREADS: u32 = 384;
 /// Enqueues a launch; with `overlap` it may begin before the one in front has ended.
 ///
 /// # Safety
-/// The function is of a loaded module and takes these arguments, whose addresses are of live memory.
-/// With `overlap` it waits for its inputs by itself.
+/// The function is of a loaded module and takes these arguments, whose addresses are of live
+/// memory. With `overlap` it waits for its inputs by itself.
 pub(super) unsafe fn enqueue(
     function: sys::CUfunction,
     kernel: &Kernel,

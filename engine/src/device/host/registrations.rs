@@ -1,5 +1,6 @@
 //! The kernels that a build says it has: a list of statics in its object file.
 
+use super::super::backend::{BLOCK_THREADS, Pool};
 use super::{HostBuild, Registration, first_registration};
 use std::ffi::CStr;
 
@@ -71,4 +72,13 @@ impl Registration {
     pub(super) fn is(&self, name: &str) -> bool {
         self.name().to_bytes() == name.as_bytes()
     }
+}
+
+/// The largest pool of shared memory of a block; `POOL_BYTES` in `host_waves.h`.
+const POOL_BYTES: u32 = 227 << 10;
+
+/// The pools of a build: those of NVIDIA's waves have the kernels that ask for one.
+pub(super) fn pool(build: HostBuild) -> Option<Pool> {
+    let pool = Pool { bytes: POOL_BYTES, threads: BLOCK_THREADS };
+    matches!(build, HostBuild::Waves32 | HostBuild::FaultyWaves(_)).then_some(pool)
 }

@@ -17,8 +17,8 @@ const OUTPUTS: u64 = 16;
 const CHUNK_BLOCKS: u64 = 4;
 /// Lanes of a wave where this kernel is served.
 const LANES: u32 = 32;
-/// Less shared memory than that, and a multiprocessor may get two blocks of threads of a launch that
-/// begins early, while another has none.
+/// With less shared memory a multiprocessor may get two blocks of threads of a launch that begins
+/// early, while another has none.
 const EXCLUSIVE_BYTES: u64 = 116 << 10;
 /// Sums of squares that a norm adds up at the end; `BLOCK_THREADS` in `platform.h`.
 const PARTIAL_SUMS: u64 = 256;
@@ -176,8 +176,8 @@ impl Kernels {
     /// [`DeviceError`] when a view is too short for the shape.
     ///
     /// # Panics
-    /// With no matrix, more than three, a shape that [`Kernels::serves_norm_product_stream`] does not
-    /// name, or a norm of another one.
+    /// With no matrix, more than three, a norm of another shape, or one that
+    /// [`Kernels::serves_norm_product_stream`] does not name.
     pub fn norm_product_stream(
         &self,
         normalised: NormQuantise<'_>,

@@ -38,8 +38,8 @@ fn product_stream_is_product() {
     assert!(!devices.is_empty() || !Device::usable_host_builds().contains(&HostBuild::Waves32));
 }
 
-/// Norm, fixed point and product, each by its plain kernel: the bits of the norm and of the product,
-/// the bytes of the fixed point.
+/// Norm, fixed point and product, each by its plain kernel: bits of norm and product, and the bytes
+/// of the fixed point.
 fn norm_and_product(
     kernels: &Kernels,
     kind: TensorType,
