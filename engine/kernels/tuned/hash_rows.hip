@@ -1,10 +1,14 @@
 // hash_rows: what a tap says of each of its rows without the row: 32 bytes. CONTRACT.md section 13.
-// Grid: x = tensors, y = rows. One block of threads a row; sums modulo 2^64 have no order.
+// Grid: x = tensors, y = rows. One block of threads a row, or a piece of one, which the host joins;
+// sums modulo 2^64 have no order.
 // Replaces the hash that the host takes of a row that it has copied.
 #include "../arguments.h"
 #include "../lanes.h"
 
-#define HASH_TENSORS 16u
+// Those of four layers: a launch of its own for each costs more than the digests.
+#define HASH_TENSORS 64u
+// Values that a thread fetches before it takes the first of them in.
+#define HASH_AHEAD 8u
 
 /// One row's record; `RowDigest` in engine/src/kernels/tuned/hash_rows.rs.
 struct RowDigest {
@@ -23,6 +27,7 @@ struct HashRowsArguments {
     u32 widths[HASH_TENSORS];
     u32 rows[HASH_TENSORS];                  // 0: there is no such tensor
     u32 records[HASH_TENSORS];               // of row 0; those of the other rows follow
+    u32 firsts[HASH_TENSORS];                // where in its row value 0 is
 };
 
 INLINE u64 mix(u64 z) {
@@ -52,11 +57,26 @@ INLINE void digest_join(RowDigest& digest, const RowDigest& other) {
 
 KERNEL(hash_rows, HashRowsArguments) {
     SHARED(RowDigest, parts, BLOCK_THREADS / 32);
+    next_may_begin();
     const u32 width = a.widths[BLOCK_X];
     if (BLOCK_Y >= a.rows[BLOCK_X]) return;
     const float* values = a.values[BLOCK_X].at((u64)BLOCK_Y * width, width);
     RowDigest digest = {0, 0, 0, infinity32(), -infinity32(), width, 1};
-    for (u32 i = THREAD_X; i < width; i += BLOCK_THREADS) digest_value(digest, i, values[i]);
+    const u32 start = a.firsts[BLOCK_X];
+    for (u32 first = THREAD_X; first < width; first += HASH_AHEAD * BLOCK_THREADS) {
+        float ahead[HASH_AHEAD];
+        // Without a condition, so that all loads are under way at once.
+        UNROLL
+        for (u32 i = 0; i < HASH_AHEAD; ++i) {
+            const u32 index = first + i * BLOCK_THREADS;
+            ahead[i] = values[index < width ? index : width - 1];
+        }
+        UNROLL
+        for (u32 i = 0; i < HASH_AHEAD; ++i) {
+            const u32 index = first + i * BLOCK_THREADS;
+            if (index < width) digest_value(digest, start + index, ahead[i]);
+        }
+    }
     for (u32 mask = 16; mask > 0; mask /= 2) {
         const RowDigest other = {shuffle_xor(digest.hash, mask),
                                  shuffle_xor(digest.nan_count, mask),

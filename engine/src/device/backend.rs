@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Threads of every block; `BLOCK_THREADS` in platform.h.
 pub(super) const BLOCK_THREADS: u32 = 256;
 
+/// Words of the longest argument structure; every GPU takes 4 KiB.
+pub(super) const ARGUMENT_WORDS: usize = 512;
+
 /// A kernel found in the loaded build.
 #[derive(Clone, Debug)]
 pub struct Kernel {

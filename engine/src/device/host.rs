@@ -1,6 +1,6 @@
 //! The kernels compiled for the CPU: blocks of a grid spread over a pool of threads.
 
-use super::backend::{Attributes, Backend, Description, Grid, Kernel, LaunchFault};
+use super::backend::{ARGUMENT_WORDS, Attributes, Backend, Description, Grid, Kernel, LaunchFault};
 use super::error::DeviceError;
 use super::memory;
 use crate::options::{HostBuild, Unfit};
@@ -387,11 +387,11 @@ fn pointer_mut(address: u64) -> *mut u8 {
 }
 
 /// Kernel arguments at the alignment a C++ structure of them has.
-struct AlignedArguments([u64; 64]);
+struct AlignedArguments([u64; ARGUMENT_WORDS]);
 
 impl AlignedArguments {
     fn copy(arguments: &[u8]) -> Self {
-        let mut words = [0_u64; 64];
+        let mut words = [0_u64; ARGUMENT_WORDS];
         bytemuck::cast_slice_mut(&mut words)[..arguments.len()].copy_from_slice(arguments);
         Self(words)
     }

@@ -161,7 +161,7 @@ impl Engine {
         pass: Pass,
         taps: &mut Vec<TapDigest>,
     ) -> Result<(), Error> {
-        let records = planned.last().map_or(0, |tap| (tap.record + tap.rows) as usize);
+        let records = planned.last().map_or(0, |tap| (tap.record + tap.rows * tap.pieces) as usize);
         let mut digests = vec![RowDigest::zeroed(); records];
         self.workspace.digests.read(0, &mut digests)?;
         for tap in planned {
@@ -169,7 +169,8 @@ impl Engine {
             // The readout is of the last row, whatever the pass had.
             let first = pass.first_position + if readout { pass.rows - 1 } else { 0 };
             for row in 0..tap.rows {
-                let digest = digests[(tap.record + row) as usize];
+                let from = (tap.record + row * tap.pieces) as usize;
+                let digest = RowDigest::joined(&digests[from..from + tap.pieces as usize]);
                 assert_eq!(digest.written, 1, "the digest of {} was taken", tap.name);
                 let PlannedTap { name, layer, .. } = *tap;
                 taps.push(TapDigest { name, layer, position: (first + row) as usize, digest });

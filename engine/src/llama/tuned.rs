@@ -37,7 +37,7 @@ impl Engine {
                 KvType::F16 => self.tuned_attention::<u16>(pass, index, layer, watch)?,
             }
             self.tuned_feed_forward(pass, index, layer, watch)?;
-            watch.flush(self)?;
+            watch.end_layer(self, pass)?;
         }
         let last = self.config.layers - 1;
         let space = self.workspace.layer(pass, last);

@@ -5,6 +5,7 @@
 
 use super::engine::Engine;
 use super::layer::Pass;
+use super::tuned::WAVE_ROWS;
 use crate::device::{Buffer, DeviceError};
 use crate::kernels::{HASH_TENSORS, HashTensor, RowDigest};
 use crate::taps::{DigestedTap, Observer, TapLevel};
@@ -38,6 +39,16 @@ pub(super) struct PlannedTap {
     /// Of row 0; those of the other rows follow.
     pub(super) record: u32,
     pub(super) rows: u32,
+    /// Records of a row, one for each of its pieces.
+    pub(super) pieces: u32,
+}
+
+/// Values of a row's piece: a row of logits is too long for one block of threads.
+const PIECE: u32 = 8192;
+
+/// Pieces of a row of the readout.
+pub(super) fn readout_pieces(width: usize) -> usize {
+    width.div_ceil(PIECE as usize).max(1)
 }
 
 #[derive(Default)]
@@ -107,9 +118,29 @@ impl<'e, 'o> Watch<'e, 'o> {
         buffer: &'e Buffer,
     ) -> Result<(), DeviceError> {
         let Mode::Digests(digests) = &mut self.mode else { return Ok(()) };
-        let width = usize::try_from(buffer.all::<f32>().count()).expect("a row fits in memory");
-        digests.plan((name, None), buffer, (1, width));
-        if digests.is_full() { self.flush(engine) } else { Ok(()) }
+        let width = u32::try_from(buffer.all::<f32>().count()).expect("compared with 2^24");
+        let (pieces, record) = (width.div_ceil(PIECE), digests.records);
+        digests.records += pieces;
+        digests.planned.push(PlannedTap { name, layer: None, record, rows: 1, pieces });
+        for piece in 0..pieces {
+            let (first, record) = (piece * PIECE, record + piece);
+            let width = PIECE.min(width - first);
+            let values = buffer.view(u64::from(first), u64::from(width))?;
+            digests.pending.push(HashTensor { values, width, rows: 1, record, first });
+            if digests.is_full() {
+                digests.flush(engine)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the digests that wait where the next layer writes their buffers again. Where every
+    /// layer has its own, those of several share a launch.
+    pub(super) fn end_layer(&mut self, engine: &Engine, pass: Pass) -> Result<(), DeviceError> {
+        match &self.mode {
+            Mode::Digests(_) if pass.rows <= WAVE_ROWS => Ok(()),
+            _ => self.flush(engine),
+        }
     }
 
     /// Takes the digests that wait, before their buffers are written again.
@@ -166,10 +197,10 @@ impl<'e> Digests<'e> {
     ) -> PlannedTap {
         let record = self.records;
         self.records += rows;
-        let planned = PlannedTap { name, layer, record, rows };
+        let planned = PlannedTap { name, layer, record, rows, pieces: 1 };
         self.planned.push(planned.clone());
         let width = u32::try_from(width).expect("sizes were compared with 2^24");
-        self.pending.push(HashTensor { values: buffer.all(), width, rows, record });
+        self.pending.push(HashTensor { values: buffer.all(), width, rows, record, first: 0 });
         planned
     }
 

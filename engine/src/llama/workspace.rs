@@ -8,6 +8,7 @@
 use super::Config;
 use super::layer::Pass;
 use super::tuned::WAVE_ROWS;
+use super::watch::readout_pieces;
 use super::weights::{Matrix, Weights};
 use crate::device::{Arena, Buffer, DeviceError, Part};
 use crate::gguf::TensorType;
@@ -115,9 +116,10 @@ pub(super) struct Workspace {
 /// What is set aside for chunks of products; a product that needs more is not split.
 const SPLIT_VALUES_MAX: u64 = 16 << 20;
 
-/// Digests of a pass at most: fifteen taps a layer, the embedding, and the two of the readout.
+/// Digests of a pass at most: fifteen taps a layer, the embedding, and the pieces of the readout.
 pub(super) fn digests_of(config: &Config, rows: usize) -> u64 {
-    ((15 * config.layers + 1) * rows + 2) as u64
+    let readout = readout_pieces(config.hidden) + readout_pieces(config.vocabulary);
+    ((15 * config.layers + 1) * rows + readout) as u64
 }
 
 /// What tuned kernels need beside the rows of a pass; empty where there are none.

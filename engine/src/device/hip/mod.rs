@@ -12,7 +12,9 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use super::backend::{Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault};
+use super::backend::{
+    ARGUMENT_WORDS, Attributes, BLOCK_THREADS, Backend, Description, Grid, Kernel, LaunchFault,
+};
 use super::error::DeviceError;
 use super::host;
 use super::limit::Limit;
@@ -334,7 +336,7 @@ impl Backend for HipBackend {
             return Err(LaunchFault::Runtime(words));
         }
         let function = Handle::<ihipModuleSymbol_t>::from_number(kernel.handle);
-        let mut words = [0_u64; 64];
+        let mut words = [0_u64; ARGUMENT_WORDS];
         bytemuck::cast_slice_mut(&mut words)[..arguments.len()].copy_from_slice(arguments);
         let mut bytes = arguments.len();
         let mut extra: [*mut c_void; 5] = [

@@ -5,7 +5,7 @@ use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use bytemuck::{Pod, Zeroable};
 
 /// Tensors of one launch; `HASH_TENSORS` in `hash_rows.hip`.
-pub(crate) const TENSORS: usize = 16;
+pub(crate) const TENSORS: usize = 64;
 
 /// What a tap says of one row without the row; `RowDigest` in `hash_rows.hip`.
 #[repr(C)]
@@ -38,6 +38,7 @@ struct Arguments {
     widths: [u32; TENSORS],
     rows: [u32; TENSORS],
     records: [u32; TENSORS],
+    firsts: [u32; TENSORS],
 }
 
 /// A tensor whose rows are digested.
@@ -51,6 +52,29 @@ pub struct HashTensor<'a> {
     pub rows: u32,
     /// Where the digest of row 0 goes; those of the other rows follow.
     pub record: u32,
+    /// Where in its row the first value is: 0, but for the later pieces of a row.
+    pub first: u32,
+}
+
+impl RowDigest {
+    /// The digest of a row from those of its pieces.
+    ///
+    /// # Panics
+    /// With no piece.
+    pub fn joined(pieces: &[Self]) -> Self {
+        let join = |a: Self, b: &Self| Self {
+            hash: a.hash.wrapping_add(b.hash),
+            nan_count: a.nan_count + b.nan_count,
+            infinity_count: a.infinity_count + b.infinity_count,
+            least: a.least.min(b.least),
+            greatest: a.greatest.max(b.greatest),
+            width: a.width + b.width,
+            // One that is missing is missing from the whole.
+            written: if a.written == 1 { b.written } else { a.written },
+        };
+        let (first, rest) = pieces.split_first().expect("a row has a piece");
+        rest.iter().fold(*first, join)
+    }
 }
 
 pub(super) fn load(device: &Device) -> Result<Kernel, DeviceError> {
@@ -64,7 +88,7 @@ impl Kernels {
     /// [`DeviceError`] when a view is too short.
     ///
     /// # Panics
-    /// With no tensor, or more than sixteen.
+    /// With no tensor, or more than sixty-four.
     pub fn hash_rows(
         &self,
         tensors: &[HashTensor<'_>],
@@ -91,6 +115,7 @@ impl Kernels {
             widths: places.map(|index| place(index).width),
             rows: places.map(|index| place(index).rows),
             records: places.map(|index| place(index).record),
+            firsts: places.map(|index| place(index).first),
         };
         let rows = tensors.iter().map(|tensor| tensor.rows).max().unwrap_or(0);
         let grid = grid(kernel, tensors.len() as u64, u64::from(rows))?;

@@ -364,13 +364,20 @@ fn hash_rows_is_the_hash_of_the_host() {
     for device in waves() {
         let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
         let (a, b) = (device.upload("a", &first).unwrap(), device.upload("b", &second).unwrap());
-        let records = device.allocate::<RowDigest>("digests", 6).unwrap();
+        let records = device.allocate::<RowDigest>("digests", 8).unwrap();
+        // The first row of the first tensor in two pieces.
+        let piece = |first: u32, width: u32, record: u32| {
+            let values = a.view(u64::from(first), u64::from(width)).unwrap();
+            HashTensor { values, width, rows: 1, record, first }
+        };
         let tensors = [
-            HashTensor { values: a.all(), width: 700, rows: 3, record: 1 },
-            HashTensor { values: b.all(), width: 31, rows: 1, record: 5 },
+            HashTensor { values: a.all(), width: 700, rows: 3, record: 1, first: 0 },
+            HashTensor { values: b.all(), width: 31, rows: 1, record: 5, first: 0 },
+            piece(0, 256, 6),
+            piece(256, 444, 7),
         ];
         kernels.hash_rows(&tensors, records.all()).unwrap();
-        let mut digests = [bytemuck::Zeroable::zeroed(); 6];
+        let mut digests = [bytemuck::Zeroable::zeroed(); 8];
         records.all::<RowDigest>().read(&mut digests).unwrap();
         for (index, row) in first.chunks(700).enumerate() {
             let digest = digests[1 + index];
@@ -383,6 +390,7 @@ fn hash_rows_is_the_hash_of_the_host() {
             assert_eq!(digest.least, row.iter().copied().fold(f32::INFINITY, f32::min));
         }
         assert_eq!(digests[5].hash, crate::hash_row(&second));
+        assert_eq!(RowDigest::joined(&digests[6..8]), digests[1]);
         // Where no record belongs nothing was written.
         assert_ne!(digests[0].written, 1);
         assert_ne!(digests[4].written, 1);
