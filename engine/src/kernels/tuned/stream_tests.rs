@@ -124,9 +124,9 @@ fn norm_product_stream_is_residual_norm_quantise_and_product() {
         {
             let (width, outputs) = (blocks * 256, 37);
             let mut x = numbers.floats(width);
-            // A block that vanishes, and where there are more one that is spoiled.
+            // A block that vanishes, and once one that spoils every product.
             x[..256].iter_mut().for_each(|x| *x *= 1e-33);
-            if blocks == 16 {
+            if blocks == 16 && adds && activations == Activations::I8 {
                 x[700] = f32::INFINITY;
             }
             let mut branch = if adds { numbers.floats(width) } else { Vec::new() };
