@@ -86,10 +86,11 @@ impl Unit {
     pub(super) fn all() -> Vec<Self> {
         let files = FILES.iter().filter(|(name, _)| name.ends_with(".hip"));
         let units = files.flat_map(|(file, text)| {
-            let formats = if text.contains("LOCKSTEP_FORMAT") { FORMATS.len() } else { 0 };
+            // As `PRODUCT(q4_k, Q4_K)`.
+            let has = |index: &usize| text.contains(&format!("({}, ", FORMATS[*index].0));
+            let formats: Vec<_> = (0..FORMATS.len()).filter(has).map(Some).collect();
             // The kernels for float weights of `embed` are a unit of their own.
-            let plain = formats == 0 || text.contains("Float32");
-            let formats = (0..formats).map(Some);
+            let plain = formats.is_empty() || text.contains("Float32");
             plain.then_some(None).into_iter().chain(formats).map(|format| Self { file, format })
         });
         units.collect()
