@@ -39,6 +39,10 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("../../../engine/kernels/tuned/norm_quantise.hip"),
     ),
     (
+        "engine/kernels/tuned/product_stream.hip",
+        include_str!("../../../engine/kernels/tuned/product_stream.hip"),
+    ),
+    (
         "engine/kernels/tuned/product_tiles.hip",
         include_str!("../../../engine/kernels/tuned/product_tiles.hip"),
     ),
@@ -60,14 +64,16 @@ const SOURCES: &[(&str, &str)] = &[
 /// kernels of several types share what a block does, it is that.
 pub fn line_of_kernel(file: &str) -> Option<usize> {
     let (_, text) = SOURCES.iter().find(|(name, _)| *name == file)?;
-    let shared = |line: &str| line.starts_with("INLINE void") && line.contains(BLOCK);
+    let shared = |line: &str| line.starts_with("INLINE void") && is_block(line);
     let own = |line: &str| line.trim_start().starts_with("KERNEL");
     let found = text.lines().position(shared).or_else(|| text.lines().position(own));
     found.map(|index| index + 1)
 }
 
-/// What a function has that does a block's work.
-const BLOCK: &str = "BLOCK_PARAMETERS) {";
+/// Whether a function's line is of one that does a block's work: it takes the block's number.
+fn is_block(line: &str) -> bool {
+    line.ends_with("BLOCK_PARAMETERS) {") || line.ends_with("& a, u32 place) {")
+}
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +94,7 @@ mod tests {
                 let line = line_of_kernel(&file).unwrap_or_else(|| panic!("{file} has no line"));
                 let text = std::fs::read_to_string(root.join(&file)).unwrap();
                 let begins = text.lines().nth(line - 1).unwrap();
-                assert!(begins.contains("KERNEL") || begins.contains(BLOCK), "{file}:{line}");
+                assert!(begins.contains("KERNEL") || is_block(begins), "{file}:{line}");
                 // Not the end of the file, where kernels are only listed.
                 assert!(begins.ends_with('{'), "{file}:{line}");
                 count += 1;
