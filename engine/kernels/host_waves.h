@@ -45,7 +45,7 @@ struct Block {
     const void* context;
 };
 
-/// The most that a launch may ask for; `POOL_BYTES` in engine/src/device/host.rs.
+/// The most that a launch may ask for; `POOL_BYTES` in host/registrations.rs.
 static constexpr u32 POOL_BYTES = 227 << 10;
 
 /// Shared memory of a block: the most that a kernel declares, what the arrays' names take, a pool.

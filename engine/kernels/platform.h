@@ -25,7 +25,7 @@ typedef unsigned long long u64;
 static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or LLP64 integers");
 
 // Threads of every block, the same on all devices, but for the kernels that have a pool of shared
-// memory (SHARED_POOL): WIDE_THREADS on NVIDIA; `POOL_THREADS` in engine/src/device/cuda/mod.rs.
+// memory (SHARED_POOL): WIDE_THREADS on NVIDIA; POOL_THREADS in engine/src/device/cuda/launch.rs.
 #define BLOCK_THREADS 256u
 #if defined(__CUDACC_RTC__) || defined(__CUDACC__)
 #define WIDE_THREADS 384u
