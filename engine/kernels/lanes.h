@@ -96,11 +96,36 @@ INLINE float shuffle_from(float value, u32 source) {
     return from_bits(shuffle_from(to_bits(value), source));
 }
 
+/// Counts a block at a counter that blocks share, and gives how many were counted before it. What
+/// the calling thread saw written before a barrier is there for whoever counts later.
+INLINE u32 arrive(u32* counter) {
+#if defined(LOCKSTEP_WAVES)
+    return __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL);
+#elif defined(__HIP__)
+    return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+#else
+    u32 before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+                 : "=r"(before)
+                 : "l"(counter)
+                 : "memory");
+    return before;
+#endif
+}
+
 /// The same value, one for all lanes, but nothing that is computed with it leaves its loop.
 INLINE u32 kept_here(u32 value) {
 #if defined(__HIP__)
     asm volatile("" : "+s"(value));
 #elif defined(LOCKSTEP_GPU)
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
+/// The same value, computed before what follows, such as waiting.
+INLINE u32 computed_here(u32 value) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
     asm volatile("" : "+r"(value));
 #endif
     return value;

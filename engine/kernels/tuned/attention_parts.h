@@ -1,5 +1,7 @@
-// What the tuned kernels of attention share: elements of the cache, maxima, the rule of chunks.
+// What the tuned kernels of attention share: elements of the cache, rotation, maxima, the rule of
+// chunks.
 #pragma once
+#include "../arguments.h"
 #include "../lanes.h"
 
 // Positions in a chunk, and in a tile of keys.
@@ -29,6 +31,23 @@ INLINE void spread16(const Word4& piece, const u16*, float* out) {
     }
     ((Word4*)out)[0] = wide[0];
     ((Word4*)out)[1] = wide[1];
+}
+
+/// A pair of neighbours and its angle, on their way from memory.
+struct Turning {
+    Word2 pair;  // words of two f32
+    float cosine, sine;
+};
+INLINE Turning fetch_pair(const Span<const float>& x, u64 index, const Span<const float>& cosine,
+                          const Span<const float>& sine, u64 angle, bool rotates) {
+    return {load8(x.at(index, 2)), rotates ? cosine[angle] : 1.0f, rotates ? sine[angle] : 0.0f};
+}
+/// The pair, rotated where it is to be.
+INLINE Word2 turn(const Turning& from, bool rotates) {
+    const float x0 = from_bits(from.pair.words[0]), x1 = from_bits(from.pair.words[1]);
+    if (!rotates) return from.pair;
+    return {{to_bits(fma32(x0, from.cosine, -(x1 * from.sine))),
+             to_bits(fma32(x0, from.sine, x1 * from.cosine))}};
 }
 
 /// The maximum of section 10. It never becomes NaN, and only the sign of a zero depends on the

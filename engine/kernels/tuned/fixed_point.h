@@ -14,9 +14,10 @@ struct FixedPointOut {
 
 #define FIXED_POINT_SHARED(name) SHARED(float, name, BLOCK_THREADS / 32)
 
-/// Largest of 32 lanes; NaN is never taken.
-INLINE float largest_of_32(float value) {
-    for (u32 mask = 16; mask > 0; mask /= 2) {
+/// Largest of LANES neighbouring lanes; NaN is never taken.
+template <u32 LANES = 32>
+INLINE float largest_of(float value) {
+    for (u32 mask = LANES / 2; mask > 0; mask /= 2) {
         const float other = shuffle_xor(value, mask);
         value = other > value ? other : value;
     }
@@ -51,32 +52,50 @@ INLINE i32 fixed_value(const FixedScale& block, float value) {
 /// never that large.
 INLINE float fixed_magnitude(float value) { return is_finite(value) ? abs32(value) : infinity32(); }
 
-/// Writes element `column` of row `row`, whose value this thread has. All threads of a block come
-/// here, with columns that follow each other from a multiple of 256; those past the width bring
-/// `inside` false. `shared` is FIXED_POINT_SHARED, free again after the next barrier.
-template <typename Shared>
+/// Writes elements `column` and on of row `row`, EACH of them, whose values this thread has. All
+/// threads of a block come here, with columns that follow each other from a multiple of 256; those
+/// past the width bring `inside` false. `shared` is FIXED_POINT_SHARED, free again after the next
+/// barrier.
+template <u32 EACH, typename Shared>
 INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 column, bool inside,
-                              float value, Shared& shared) {
-    const float magnitude = inside ? fixed_magnitude(value) : 0.0f;
-    float largest = largest_of_32(magnitude);
+                              const float (&values)[EACH], Shared& shared) {
+    // Lanes that have 32 values, and those of 256.
+    constexpr u32 LANES = 32 / EACH, WAVES = 8 / EACH;
+    float largest = 0.0f;
+    UNROLL
+    for (u32 i = 0; i < EACH; ++i) {
+        const float magnitude = inside ? fixed_magnitude(values[i]) : 0.0f;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    largest = largest_of<LANES>(largest);
     if (out.block == 256) {
+        if constexpr (LANES < 32) largest = largest_of<32>(largest);
         if (THREAD_X % 32 == 0) shared[THREAD_X / 32] = largest;
         BARRIER();
-        largest = shared[0];
-        for (u32 i = 1; i < BLOCK_THREADS / 32; ++i) {
-            largest = shared[i] > largest ? shared[i] : largest;
+        const u32 first = THREAD_X / 32 / WAVES * WAVES;
+        largest = shared[first];
+        UNROLL
+        for (u32 i = 1; i < WAVES; ++i) {
+            largest = shared[first + i] > largest ? shared[first + i] : largest;
         }
     }
     const FixedScale block = fixed_scale(largest, out.digit_count);
-    const i32 fixed = inside ? fixed_value(block, value) : 0;
-    i32 sum = fixed;
-    for (u32 mask = 1; mask < out.group; mask *= 2) sum += shuffle_xor(sum, mask);
+    i32 rest[EACH], sum = 0;
+    UNROLL
+    for (u32 i = 0; i < EACH; ++i) {
+        rest[i] = inside ? fixed_value(block, values[i]) : 0;
+        sum += rest[i];
+    }
+    for (u32 mask = 1; mask * EACH < out.group; mask *= 2) sum += shuffle_xor(sum, mask);
     if (!inside) return;
-    i32 rest = fixed;
-    for (u32 digit = 0; digit < out.digit_count; ++digit) {
-        const i8 low = (i8)(rest & 255);
-        out.digits[((u64)row * out.digit_count + digit) * width + column] = low;
-        rest = (rest - low) >> 8;
+    i8* digits = out.digits.at((u64)row * out.digit_count * width, out.digit_count * width);
+    for (u32 digit = 0; digit < out.digit_count; ++digit, digits += width) {
+        UNROLL
+        for (u32 i = 0; i < EACH; ++i) {
+            const i8 low = (i8)(rest[i] & 255);
+            digits[column + i] = low;
+            rest[i] = (rest[i] - low) >> 8;
+        }
     }
     if (column % out.block == 0) {
         out.scales[(u64)row * (width / out.block) + column / out.block] = block.scale;

@@ -228,7 +228,6 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     typedef StreamShared<Format, DIGITS> Shared;
     constexpr u32 STAGES = Streamed<Format>::STAGES;
     SHARED_POOL(pool);
-    next_may_begin();
     u32 all = 0;
     for (u32 m = 0; m < WAVE_MATRICES; ++m) {
         all += (a.outputs[m] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
@@ -264,6 +263,8 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     const u32 plane = column < planes ? column % DIGITS : 0;
     at.digits = shared.digits + plane * (a.width + 32) + stream_quarter() * 8;
     while (walk.item < items) {
+        // Not before the end: what the launch behind asks for early stands in line before this.
+        if (walk.item + WIDE_WAVES >= items) next_may_begin();
         stream_item<Format, DIGITS>(a, shared, walk, ahead, at);
         stream_enter(a, place, items, walk.item + WIDE_WAVES, walk);
     }

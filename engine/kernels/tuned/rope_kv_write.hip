@@ -25,21 +25,6 @@ struct RopeKvWriteArguments {
     u32 heads, kv_heads, head_size, rotated, rows, context;
 };
 
-/// The pair at `index`, rotated where it is to be; words of two f32.
-INLINE Word2 rotate(const Span<const float>& x, u64 index, const Span<const float>& cosine,
-                    const Span<const float>& sine, u64 angle, bool rotates) {
-    Word2 pair = load8(x.at(index, 2));
-    if (rotates) {
-        const float x0 = from_bits(pair.words[0]);
-        const float x1 = from_bits(pair.words[1]);
-        const float c = cosine[angle];
-        const float s = sine[angle];
-        pair.words[0] = to_bits(fma32(x0, c, -(x1 * s)));
-        pair.words[1] = to_bits(fma32(x0, s, x1 * c));
-    }
-    return pair;
-}
-
 template <typename Element>
 INLINE void rope_kv_write(const RopeKvWriteArguments<Element>& a BLOCK_PARAMETERS) {
     SHARED(float, turned, ROPE_ROWS * ROPE_STRIDE);
@@ -68,7 +53,8 @@ INLINE void rope_kv_write(const RopeKvWriteArguments<Element>& a BLOCK_PARAMETER
             cache_store(from_bits(x.words[1]), out + 1);
             continue;
         }
-        const Word2 y = rotate(is_q ? a.q : a.k, index, a.cosine, a.sine, angle, rotates);
+        const Word2 y =
+            turn(fetch_pair(is_q ? a.q : a.k, index, a.cosine, a.sine, angle, rotates), rotates);
         *(Word2*)(is_q ? a.q_rope.at(index, 2) : a.k_rope.at(index, 2)) = y;
         if (!is_q) {
             turned[row * ROPE_STRIDE + THREAD_X % ROPE_PAIRS * 2] = from_bits(y.words[0]);

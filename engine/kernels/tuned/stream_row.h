@@ -193,7 +193,7 @@ INLINE void stream_norm(const ProductStreamArguments& a, const StreamShared<Form
             const float magnitude = fixed_magnitude(values[i]);
             largest = magnitude > largest ? magnitude : largest;
         }
-        const FixedScale scale = fixed_scale(largest_of_32(largest), DIGITS);
+        const FixedScale scale = fixed_scale(largest_of(largest), DIGITS);
         u32 words[DIGITS][2] = {};
         i32 sum = 0;
         UNROLL

@@ -23,5 +23,5 @@ KERNEL(swiglu_quantise, SwigluQuantiseArguments) {
         value = (gate / (1.0f + exp32(-gate))) * a.up[index];
         a.out[index] = value;
     }
-    fixed_point_write(a.fixed, a.width, BLOCK_Y, column, inside, value, maxima);
+    fixed_point_write(a.fixed, a.width, BLOCK_Y, column, inside, {value}, maxima);
 }

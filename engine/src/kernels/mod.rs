@@ -24,8 +24,8 @@ pub use quantise::{FixedPoint, Quantise};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use tuned::{
-    AttentionCombine, Branch, Chunks, HashTensor, NormQuantise, ProductWave, RopeKvWrite, Rotated,
-    RowDigest, SwigluQuantise, WaveMatrix, chunks_count, split_chunks, split_values,
+    Branch, Chunks, HashTensor, NormQuantise, ProductWave, RopeKvWrite, Rotated, RowDigest,
+    SwigluQuantise, WaveMatrix, arrivals_count, chunks_count, split_chunks, split_values,
 };
 
 pub(crate) use attention::HEAD_SIZE_LARGEST;

@@ -269,9 +269,10 @@ impl Engine {
                 self.put(alone, "q", &space.q)?;
                 self.put(alone, "k", &space.k)?;
                 self.put(alone, "v", &space.v)?;
+                // Attention comes along; what it reads of earlier positions is nobody's.
                 match self.kv {
-                    KvType::F32 => self.rotate::<f32>(pass, alone.layer)?,
-                    KvType::F16 => self.rotate::<u16>(pass, alone.layer)?,
+                    KvType::F32 => self.rotate_and_attend::<f32>(pass, alone.layer, &[])?,
+                    KvType::F16 => self.rotate_and_attend::<u16>(pass, alone.layer, &[])?,
                 }
             }
             "attn_out" | "wo" => {

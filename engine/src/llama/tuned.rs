@@ -10,8 +10,8 @@ use crate::device::{Buffer, DeviceError, View};
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::kernels::{
-    Attention, AttentionCombine, Branch, Chunks, NormQuantise, Product, ProductWave, Quantise,
-    RopeKvWrite, Rotated, SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks, split_values,
+    Branch, Chunks, NormQuantise, Product, ProductWave, Quantise, RopeKvWrite, Rotated,
+    SwigluQuantise, WAVE_MATRICES, WaveMatrix, split_chunks, split_values,
 };
 use crate::options::KvType;
 use crate::taps::TapLevel;
@@ -75,19 +75,33 @@ impl Engine {
         see("q", &space.q)?;
         see("k", &space.k)?;
         see("v", &space.v)?;
-        self.rotate::<E>(pass, index)?;
+        let output = [(&layer.attn_output, &space.wo)];
+        self.rotate_and_attend::<E>(pass, index, &output)?;
         see("q_rope", &space.q_rope)?;
         see("k_rope", &space.k_rope)?;
-        let output = [(&layer.attn_output, &space.wo)];
-        self.attend_into::<E>(pass, index, &output)?;
         see("attn_out", &space.attn_out.values)?;
         self.products_into(pass, &space.attn_out, &output)?;
         see("wo", &space.wo)?;
         Ok(())
     }
 
-    /// Rotates queries and keys, and stores keys and values of the new positions.
-    pub(super) fn rotate<E: Pod>(&self, pass: Pass, index: usize) -> Result<(), DeviceError> {
+    /// To `attn_out` in every layout that the matrices read, from `q`, `k` and `v`.
+    pub(super) fn rotate_and_attend<E: Pod>(
+        &self,
+        pass: Pass,
+        index: usize,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        if pass.rows <= WAVE_ROWS && self.fault != Some(Fault::LaunchSkipped) {
+            return self.attend_split(pass, index, Some(self.front::<E>(pass, index)), matrices);
+        }
+        let (input, out) = self.front::<E>(pass, index);
+        self.kernels.rope_kv_write(input, out)?;
+        self.attend_into::<E>(pass, index, matrices)
+    }
+
+    /// What rotates queries and keys, and stores keys and values of the new positions.
+    fn front<E: Pod>(&self, pass: Pass, index: usize) -> (RopeKvWrite<'_>, Rotated<'_, E>) {
         let size = |value: usize| u32::try_from(value).expect("sizes were compared with 2^24");
         let (space, config) = (self.workspace.layer(pass, index), &self.config);
         let (keys, values) = self.cache.layer(index);
@@ -107,41 +121,51 @@ impl Engine {
             context: self.cache.positions,
         };
         let (q_rope, k_rope) = (space.q_rope.all(), space.k_rope.all());
-        let out = Rotated::<E> { q_rope, k_rope, keys: keys.all(), values: values.all() };
-        self.kernels.rope_kv_write(input, out)
+        (input, Rotated { q_rope, k_rope, keys: keys.all(), values: values.all() })
     }
 
-    /// `attn_out`, and the same in fixed point in every layout that the matrices read.
+    /// To `attn_out` in every layout that the matrices read, from `q_rope` and the cache.
     pub(super) fn attend_into<E: Pod>(
         &self,
         pass: Pass,
         index: usize,
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
-        let space = self.workspace.layer(pass, index);
-        let input = self.attention_of::<E>(pass, index);
-        let Attention { heads, head_size, rows, position, .. } = input;
-        let out = space.attn_out.values.all();
+        let attn_out = &self.workspace.layer(pass, index).attn_out;
+        let (input, out) = (self.attention_of::<E>(pass, index), attn_out.values.all());
         if self.fault == Some(Fault::LaunchSkipped) {
-            return self.quantise_for(pass, &space.attn_out, matrices, None);
+            return self.quantise_for(pass, attn_out, matrices, None);
         }
-        if rows > WAVE_ROWS {
-            if self.kernels.serves_attention_tiles(head_size) {
-                self.kernels.attention_tiles(input, out)?;
-            } else {
-                self.kernels.attention(input, out)?;
-            }
-            return self.quantise_for(pass, &space.attn_out, matrices, None);
+        if pass.rows <= WAVE_ROWS {
+            return self.attend_split::<E>(pass, index, None, matrices);
         }
+        if self.kernels.serves_attention_tiles(input.head_size) {
+            self.kernels.attention_tiles(input, out)?;
+        } else {
+            self.kernels.attention(input, out)?;
+        }
+        self.quantise_for(pass, attn_out, matrices, None)
+    }
+
+    /// The same for a few rows, with or without what stands in front of attention.
+    fn attend_split<E: Pod>(
+        &self,
+        pass: Pass,
+        index: usize,
+        front: Option<(RopeKvWrite<'_>, Rotated<'_, E>)>,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let space = self.workspace.layer(pass, index);
         let chunks = Chunks {
             maxima: space.chunk_maxima.all(),
             totals: space.chunk_totals.all(),
             sums: self.workspace.chunk_sums.all(),
+            arrivals: self.workspace.arrivals.all(),
         };
-        self.kernels.attention_chunks(input, chunks)?;
+        let (input, out) = (self.attention_of::<E>(pass, index), space.attn_out.values.all());
         let first = layouts(&space.attn_out, matrices).next();
-        let input = AttentionCombine { chunks, heads, head_size, rows, position };
-        self.kernels.attention_combine(input, out, first.map(FixedBuffers::fixed_point))?;
+        let fixed = first.map(FixedBuffers::fixed_point);
+        self.kernels.attention_split(input, front, chunks, out, fixed)?;
         self.quantise_for(pass, &space.attn_out, matrices, first)
     }
 

@@ -13,7 +13,7 @@ use super::weights::{Matrix, Weights};
 use crate::device::{Arena, Buffer, DeviceError, Part};
 use crate::gguf::TensorType;
 use crate::kernels::{
-    FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group,
+    FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group, arrivals_count,
 };
 use std::collections::BTreeSet;
 
@@ -109,6 +109,8 @@ pub(super) struct Workspace {
     /// a of the chunks of a few rows, `[rows][heads][chunks][head_size]`. All layers write it in
     /// turn; what is missing there shows in `chunk_maxima`.
     pub(super) chunk_sums: Buffer,
+    /// Counters of the blocks that attend for a few rows: zeros between launches.
+    pub(super) arrivals: Buffer,
     /// Chunks of products of a few rows, before they are added up.
     pub(super) split: Buffer,
 }
@@ -126,6 +128,7 @@ pub(super) fn digests_of(config: &Config, rows: usize) -> u64 {
 struct TunedSizes {
     digests: u64,
     parts: u64,
+    arrivals: u64,
     split: u64,
 }
 
@@ -138,16 +141,18 @@ impl TunedSizes {
         (ubatch, context): (usize, usize),
     ) -> Self {
         if !waves {
-            return Self { digests: 0, parts: 0, split: 0 };
+            return Self { digests: 0, parts: 0, arrivals: 0, split: 0 };
         }
         let rows = u64::from(WAVE_ROWS) * config.heads as u64;
         let chunks = context.div_ceil(KEY_TILE as usize) as u64 + 1;
+        let width = u32::try_from(config.heads * config.head_size).unwrap_or(u32::MAX);
         let most = |(outputs, width): (u64, u64)| {
             outputs.saturating_mul(width.div_ceil(256)).saturating_mul(ubatch as u64)
         };
         Self {
             digests: digests_of(config, ubatch),
             parts: rows.saturating_mul(chunks),
+            arrivals: u64::from(arrivals_count(width, WAVE_ROWS)),
             split: matrices.map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
         }
     }
@@ -260,8 +265,8 @@ pub(super) struct Planned {
     /// One layer for many rows; nothing where no pass has them.
     many: Vec<Part>,
     readout: Vec<Part>,
-    /// Position, tokens, digests, sums of chunks, split products.
-    rest: [Part; 5],
+    /// Position, tokens, digests, sums of chunks, arrivals, split products.
+    rest: [Part; 6],
     layouts: BTreeSet<(u32, u32)>,
 }
 
@@ -295,6 +300,7 @@ impl Planned {
             Part::new::<u32>("tokens", ubatch as u64),
             Part::new::<RowDigest>("digests", tuned.digests),
             Part::new::<f32>("chunks.sums", sums),
+            Part::new::<u32>("arrivals", tuned.arrivals),
             Part::new::<f32>("split", tuned.split),
         ];
         Self { few, many, readout: plan.parts, rest, layouts }
@@ -336,7 +342,9 @@ impl Workspace {
         let (readout_arena, buffers) = device.arena(readout)?;
         let mut buffers = parts(buffers);
         let readout = ReadoutSpace { hidden: buffers.activation(), logits: buffers.next() };
-        let [position, tokens, digests, chunk_sums, split] = rest;
+        let [position, tokens, digests, chunk_sums, arrivals, split] = rest;
+        let arrivals = device.allocate_part(arrivals)?;
+        arrivals.write(0, &vec![0_u32; (arrivals.bytes() / 4) as usize])?;
         Ok(Self {
             position: device.allocate_part(position)?,
             tokens: device.allocate_part(tokens)?,
@@ -348,6 +356,7 @@ impl Workspace {
             readout_arena,
             digests: device.allocate_part(digests)?,
             chunk_sums: device.allocate_part(chunk_sums)?,
+            arrivals,
             split: device.allocate_part(split)?,
         })
     }

@@ -27,7 +27,7 @@ pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
         Ok(Source::Attention { .. }) => &[
             "engine/kernels/attention.hip",
             "engine/src/kernels/attention.rs",
-            "engine/kernels/tuned/attention_chunks.hip",
+            "engine/kernels/tuned/attention_split.hip",
             "engine/kernels/tuned/attention_tiles.hip",
         ],
         Ok(Source::Swiglu { .. }) => &[

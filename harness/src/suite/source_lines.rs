@@ -15,12 +15,8 @@ const SOURCES: &[(&str, &str)] = &[
     ("engine/kernels/rope.hip", include_str!("../../../engine/kernels/rope.hip")),
     ("engine/kernels/swiglu.hip", include_str!("../../../engine/kernels/swiglu.hip")),
     (
-        "engine/kernels/tuned/attention_chunks.hip",
-        include_str!("../../../engine/kernels/tuned/attention_chunks.hip"),
-    ),
-    (
-        "engine/kernels/tuned/attention_combine.hip",
-        include_str!("../../../engine/kernels/tuned/attention_combine.hip"),
+        "engine/kernels/tuned/attention_split.hip",
+        include_str!("../../../engine/kernels/tuned/attention_split.hip"),
     ),
     (
         "engine/kernels/tuned/attention_tiles.hip",

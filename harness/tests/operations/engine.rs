@@ -331,7 +331,7 @@ impl Engine {
             context: size(context),
         };
         if self.tuned && rows <= 2 {
-            self.attention_in_chunks(input, out.all());
+            self.attention_split(input, out.all());
         } else if self.tuned && self.kernels.serves_attention_tiles(size(head_size)) {
             self.kernels.attention_tiles(input, out.all()).unwrap();
         } else {
@@ -340,16 +340,16 @@ impl Engine {
         read(&out, queries.len())
     }
 
-    fn attention_in_chunks<E: Pod>(&self, input: kernels::Attention<'_, E>, out: View<'_, f32>) {
+    fn attention_split<E: Pod>(&self, input: kernels::Attention<'_, E>, out: View<'_, f32>) {
         let kernels::Attention { heads, head_size, rows, position, .. } = input;
         let parts = (rows * heads * kernels::chunks_count(position.largest, rows)) as usize;
         let (maxima, totals) = (self.allocate::<f32>(parts), self.allocate::<f32>(parts));
         let sums = self.allocate::<f32>(parts * head_size as usize);
+        let counters = kernels::arrivals_count(heads * head_size, rows) as usize;
+        let arrivals = self.upload("arrivals", &vec![0_u32; counters]);
         let (maxima, totals, sums) = (maxima.all(), totals.all(), sums.all());
-        let chunks = kernels::Chunks { maxima, totals, sums };
-        self.kernels.attention_chunks(input, chunks).unwrap();
-        let input = kernels::AttentionCombine { chunks, heads, head_size, rows, position };
-        self.kernels.attention_combine(input, out, None).unwrap();
+        let chunks = kernels::Chunks { maxima, totals, sums, arrivals: arrivals.all() };
+        self.kernels.attention_split(input, None, chunks, out, None).unwrap();
     }
 
     /// Section 11.

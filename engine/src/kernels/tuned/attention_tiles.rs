@@ -1,7 +1,6 @@
 //! `attention_tiles`: attention for many rows, 64 queries by 64 keys at a time.
 
-use super::attention_chunks::{check, scale};
-use super::attention_parts::aligned;
+use super::attention_parts::{aligned, check, scale};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::kernels::attention::Attention;
 use crate::kernels::{Kernels, grid};

@@ -1,9 +1,8 @@
 //! Launchers of the tuned kernels: fast ways to what a plain kernel, or several, compute, bit for
 //! bit. They are in the builds of GPUs and in the host's builds waves32 and waves64.
 
-mod attention_chunks;
-mod attention_combine;
 mod attention_parts;
+mod attention_split;
 #[cfg(test)]
 mod attention_tests;
 mod attention_tiles;
@@ -22,8 +21,7 @@ mod tests;
 #[cfg(test)]
 mod tiles_tests;
 
-pub use attention_chunks::{Chunks, chunks_count};
-pub use attention_combine::AttentionCombine;
+pub use attention_split::{Chunks, arrivals_count, chunks_count};
 pub use hash_rows::{HashTensor, RowDigest};
 pub use norm_quantise::{Branch, NormQuantise};
 pub use product_tiles::{split_chunks, split_values};

@@ -82,7 +82,7 @@ pub(super) fn load(device: &Device, kv: KvType) -> Result<Kernel, DeviceError> {
     })
 }
 
-fn check<E: Pod>(
+pub(super) fn check<E: Pod>(
     kernel: &Kernel,
     input: &RopeKvWrite<'_>,
     out: &Rotated<'_, E>,
@@ -102,6 +102,25 @@ fn check<E: Pod>(
     Ok(())
 }
 
+/// What is reached, but for the position.
+pub(super) fn accesses<E: Pod>(input: &RopeKvWrite<'_>, out: &Rotated<'_, E>) -> [Access; 9] {
+    let RopeKvWrite { heads, kv_heads, head_size, rotated, rows, position, context, .. } = *input;
+    let count = |heads: u32| u64::from(rows) * u64::from(heads) * u64::from(head_size);
+    let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
+    let angles = (u64::from(position.largest) + u64::from(rows)) * u64::from(rotated / 2);
+    [
+        Access::read("q", input.q, count(heads)),
+        Access::read("k", input.k, count(kv_heads)),
+        Access::read("v", input.v, count(kv_heads)),
+        Access::read("cosine", input.cosine, angles),
+        Access::read("sine", input.sine, angles),
+        Access::write("q_rope", out.q_rope, count(heads)),
+        Access::write("k_rope", out.k_rope, count(kv_heads)),
+        Access::update("keys", out.keys, cache),
+        Access::update("values", out.values, cache),
+    ]
+}
+
 impl Kernels {
     /// Writes all four parts of `out`, the cache at the new positions.
     ///
@@ -118,21 +137,8 @@ impl Kernels {
         let kernel = &self.tuned().attention.rope_kv_write;
         assert_eq!(size_of::<E>(), self.kv.element_bytes(), "element type of the KV cache");
         check(kernel, &input, &out)?;
-        let count = |heads: u32| u64::from(rows) * u64::from(heads) * u64::from(head_size);
-        let cache = u64::from(context) * u64::from(kv_heads) * u64::from(head_size);
-        let angles = (u64::from(position.largest) + u64::from(rows)) * u64::from(rotated / 2);
-        let accesses = [
-            Access::read("q", input.q, count(heads)),
-            Access::read("k", input.k, count(kv_heads)),
-            Access::read("v", input.v, count(kv_heads)),
-            Access::read("cosine", input.cosine, angles),
-            Access::read("sine", input.sine, angles),
-            Access::write("q_rope", out.q_rope, count(heads)),
-            Access::write("k_rope", out.k_rope, count(kv_heads)),
-            Access::update("keys", out.keys, cache),
-            Access::update("values", out.values, cache),
-            position.access(),
-        ];
+        let mut accesses = accesses(&input, &out).to_vec();
+        accesses.push(position.access());
         let [q, k, v, cosine, sine, q_rope, k_rope, keys, values, position] =
             [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|index: usize| accesses[index].span());
         let arguments = Arguments {

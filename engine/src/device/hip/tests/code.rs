@@ -14,8 +14,8 @@ use std::process::Command;
 /// registers (44 and 28 of them on gfx942, 2 or 3 of the products on gfx90a), never in memory,
 /// which is demanded as of all.
 const SCALARS_IN_VECTORS: [&str; 5] = [
-    "attention_chunks_f32",
-    "attention_chunks_f16",
+    "attention_split_f32",
+    "attention_split_f16",
     "product_tiles_q4_k_i24",
     "product_tiles_q5_k_i16",
     "product_tiles_q5_k_i24",

@@ -86,7 +86,7 @@ fn a_device_that_is_lost_says_so() {
 
 #[test]
 fn a_launch_that_never_ends_is_given_up() {
-    let Some(told) = played(&[("LOCKSTEP_MOCK_HANG", "attention_combine_quantise")]) else {
+    let Some(told) = played(&[("LOCKSTEP_MOCK_HANG", "attention_split_f32")]) else {
         return;
     };
     assert_eq!(told[0], "position 4");

@@ -1,0 +1,154 @@
+// attention_split's end: steps 3 and 4 of CONTRACT.md section 10 over the chunks that its blocks
+// left, for a slice of 512 columns of a row, and section 5.
+// One thread two values, chunks in order; M is a running maximum, so that the factors of many chunks
+// are known at once. Integer sums are exact.
+// One block does this while the others are done: what counts is how few instructions follow each
+// other.
+#pragma once
+#include "attention_chunk.h"
+
+// Columns that a block joins at once.
+#define SLICE (2 * BLOCK_THREADS)
+// Heads that a slice can touch: of two values each, and one at either end.
+#define JOINED_HEADS (SLICE / 2 + 2)
+// Chunks under way from memory, and those that are added at a time.
+#define JOIN_AHEAD 16u
+#define JOIN_RUN 8u
+// Factors that shared memory holds, for all heads of a slice.
+#define FACTORS (JOINED_HEADS * JOIN_AHEAD)
+// Floats of shared memory: factors, l of the same chunks, M before all of them.
+#define JOIN_SHARED (2 * FACTORS + JOINED_HEADS)
+
+/// Factors and l of `count` chunks of `heads` heads, whose first has its m and l at `maxima` and
+/// `totals`, to rows of `stride` in shared memory; `carried` goes from M before the chunks to M
+/// behind them. 32 lanes a head, each with neighbouring chunks.
+INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u32 chunks, u32 count,
+                         u32 stride, float* carried, float* factors, float* parts) {
+    const u32 lane = THREAD_X % 32;
+    const u32 share = (count + 31) / 32;
+    const u32 begin = lane * share < count ? lane * share : count;
+    const u32 end = begin + share < count ? begin + share : count;
+    for (u32 head = THREAD_X / 32; head < (heads + 7) / 8 * 8; head += BLOCK_THREADS / 32) {
+        const bool works = head < heads;
+        float* const own = factors + (works ? head * stride : 0);
+        for (u32 i = lane; works && i < count; i += 32) {
+            own[i] = maxima[head * chunks + i];
+            parts[head * stride + i] = totals[head * chunks + i];
+        }
+        wave_barrier();
+        float m = -infinity32();
+        for (u32 i = begin; works && i < end; ++i) m = larger(m, own[i]);
+        // The maximum of this lane and those before it.
+        UNROLL for (u32 step = 1; step < 32; step *= 2) {
+            const float other = shuffle_from(m, lane >= step ? lane - step : lane);
+            m = larger(m, other);
+        }
+        const float before = shuffle_from(m, lane > 0 ? lane - 1 : 0);
+        if (!works) continue;
+        const float earlier = carried[head];
+        float running = larger(earlier, lane > 0 ? before : -infinity32());
+        for (u32 i = begin; i < end; ++i) {
+            const float next = own[i];
+            own[i] = from_bits(factor_word(running, next));
+            running = larger(running, next);
+        }
+        // All lanes have read it: the shuffles are behind them.
+        if (lane == 31) carried[head] = larger(earlier, m);
+    }
+}
+
+/// Adds JOIN_RUN chunks, or the `left` there are, to L and to two neighbours of A.
+INLINE void join_run(const float* factors, const float* totals, const Word2* sums, bool begins,
+                     u32 left, float& total, float (&sum)[2]) {
+    UNROLL for (u32 i = 0; i < JOIN_RUN; i += 4) {
+        const Word4 words = load16(factors + i);
+        const Word4 parts = load16(totals + i);
+        UNROLL for (u32 j = 0; j < 4; ++j) {
+            const float factor = factor_of(words.words[j]);
+            const bool rises = rises_of(words.words[j]);
+            const bool sets = i + j == 0 && begins;
+            const bool counts = i + j < left;
+            const float l = from_bits(parts.words[j]);
+            const float next = sets ? l : joined(total, l, factor, rises);
+            total = counts ? next : total;
+            UNROLL for (u32 k = 0; k < 2; ++k) {
+                const float own = from_bits(sums[i + j].words[k]);
+                const float next = sets ? own : joined(sum[k], own, factor, rises);
+                sum[k] = counts ? next : sum[k];
+            }
+        }
+    }
+}
+
+/// Fetches up to JOIN_RUN of `left` chunks' sums.
+INLINE void fetch_run(const float* sums, u32 head_size, u32 left, Word2* out) {
+    UNROLL for (u32 i = 0; i < JOIN_RUN; ++i) {
+        if (i < left) out[i] = load8(sums + i * head_size);
+    }
+}
+
+/// Columns `index` and the next of row `row`, of whose `chunks` chunks the slice has the columns
+/// `start` to `last`; `shared` has room for JOIN_SHARED floats.
+template <typename Element>
+INLINE void join_chunks(const AttentionSplitArguments<Element>& a, u32 row, u32 chunks, u32 start,
+                        u32 last, u32 index, float* shared, float (&out)[2]) {
+    float* const factors = shared;
+    float* const parts = shared + FACTORS;
+    float* const carried = shared + 2 * FACTORS;
+    const u32 first_head = head_of(a, start), own_head = head_of(a, index) - first_head;
+    const u32 heads = head_of(a, last) - first_head + 1;
+    const u64 head = ((u64)row * a.heads + first_head) * a.chunks;
+    const float* maxima = a.maxima.at(head, heads * a.chunks);
+    const float* totals = a.totals.at(head, heads * a.chunks);
+    const u64 own_chunks = head + own_head * a.chunks;
+    const u32 dimension = index - (first_head + own_head) * a.head_size;
+    const float* sums = a.sums.at(own_chunks * a.head_size, (u64)chunks * a.head_size) + dimension;
+    const u32 step = JOIN_RUN * a.head_size;
+    Word2 ahead[JOIN_AHEAD];
+    UNROLL for (u32 run = 0; run < JOIN_AHEAD; run += JOIN_RUN, sums += step) {
+        if (run < chunks) fetch_run(sums, a.head_size, chunks - run, ahead + run);
+    }
+    EACH_THREAD(i, heads) { carried[i] = -infinity32(); }
+    // A multiple of what is under way, so that no part belongs to the next round of factors.
+    const u32 most = FACTORS / JOIN_AHEAD / heads * JOIN_AHEAD;
+    const u32 stride = chunks < most ? (chunks + JOIN_AHEAD - 1) / JOIN_AHEAD * JOIN_AHEAD : most;
+    float total = 0.0f;
+    out[0] = out[1] = 0.0f;
+    ROLL for (u32 first = 0; first < chunks; first += stride) {
+        const u32 count = chunks - first < stride ? chunks - first : stride;
+        BARRIER();
+        find_factors(maxima + first, totals + first, heads, a.chunks, count, stride, carried,
+                     factors, parts);
+        BARRIER();
+        const u32 own = own_head * stride;
+        ROLL for (u32 at = 0; at < count; at += JOIN_AHEAD) {
+            UNROLL for (u32 run = 0; run < JOIN_AHEAD; run += JOIN_RUN, sums += step) {
+                const u32 done = first + at + run, next = done + JOIN_AHEAD;
+                if (done < chunks) {
+                    join_run(factors + own + at + run, parts + own + at + run, ahead + run,
+                             done == 0, chunks - done, total, out);
+                }
+                if (next < chunks) fetch_run(sums, a.head_size, chunks - next, ahead + run);
+            }
+        }
+    }
+    out[0] = out[0] / total;
+    out[1] = out[1] / total;
+}
+
+/// Writes a slice of a row, and the same in fixed point where that is wanted.
+template <typename Element, typename Maxima>
+INLINE void join_slice(const AttentionSplitArguments<Element>& a, u32 row, u32 chunks, u32 slice,
+                       float* shared, Maxima& maxima) {
+    const u32 width = a.heads * a.head_size, start = slice * SLICE;
+    const u32 end = width - start < SLICE ? width : start + SLICE;
+    const u32 index = start + 2 * THREAD_X;
+    const bool inside = index < end;
+    float x[2];
+    // A thread beyond the row repeats the last values.
+    join_chunks(a, row, chunks, start, end - 1, inside ? index : end - 2, shared, x);
+    if (inside) *(Word2*)a.out.at((u64)row * width + index, 2) = {{to_bits(x[0]), to_bits(x[1])}};
+    if (a.fixed.digit_count != 0) {
+        fixed_point_write(a.fixed, width, row, index, inside, x, maxima);
+    }
+}
