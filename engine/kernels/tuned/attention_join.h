@@ -1,7 +1,7 @@
 // attention_split's end: steps 3 and 4 of CONTRACT.md section 10 over the chunks that its blocks
 // left, for a slice of 512 columns of a row, and section 5.
-// One thread two values, chunks in order; M is a running maximum, so that the factors of many chunks
-// are known at once. Integer sums are exact.
+// A thread has two values, chunks in order; M is a running maximum, so that the factors of many
+// chunks are known at once. Integer sums are exact.
 // One block does this while the others are done: what counts is how few instructions follow each
 // other.
 #pragma once
@@ -12,7 +12,7 @@
 // Heads that a slice can touch: of two values each, and one at either end.
 #define JOINED_HEADS (SLICE / 2 + 2)
 // Chunks under way from memory, and those that are added at a time.
-#define JOIN_AHEAD 16u
+#define JOIN_AHEAD 8u
 #define JOIN_RUN 8u
 // Factors that shared memory holds, for all heads of a slice.
 #define FACTORS (JOINED_HEADS * JOIN_AHEAD)

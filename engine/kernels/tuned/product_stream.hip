@@ -105,42 +105,49 @@ INLINE void stream_copy(const ProductStreamArguments& a, u32 first_tile, u32 ite
     copies_commit();
 }
 
-/// The chunk's sum for both rows of this lane, from the sums of its blocks; a lane of four finishes
-/// one block.
+/// What a lane has of the chunk's blocks: a lane of four finishes one.
+template <u32 DIGITS>
+struct StreamOwn {
+    i32 sums[2][DIGITS];  // of both rows
+    StreamFloats floats;
+};
+
+/// Gives the sums of block `b`, whose columns lie in the lanes of four, to the lane that finishes it.
 template <typename Format, u32 DIGITS>
-INLINE void stream_chunk(const StreamShared<Format, DIGITS>& shared, u32 first, u32 count,
-                         const i32 (&sums)[STREAM_BLOCKS][4], const StreamFloats& floats,
-                         float* chunk) {
+INLINE void stream_hand_over(const i32 (&sums)[4], u32 b, StreamOwn<DIGITS>& own) {
     const u32 q = stream_quarter(), quad = LANE % 32 / 4 * 4;
-    i32 own[2][DIGITS] = {};
     UNROLL
-    for (u32 b = 0; b < STREAM_BLOCKS; ++b) {
+    for (u32 r = 0; r < 2; ++r) {
         UNROLL
-        for (u32 r = 0; r < 2; ++r) {
-            UNROLL
-            for (u32 digit = 0; digit < DIGITS; ++digit) {
-                u32 sum = shuffle_from((u32)sums[b][r * 2 + digit % 2], quad + digit / 2);
-                if constexpr (Streamed<Format>::PAIRED) {
-                    const u32 other = digit + DIGITS;
-                    sum += shuffle_from((u32)sums[b][r * 2 + other % 2], quad + other / 2);
-                }
-                own[r][digit] = q == b ? (i32)sum : own[r][digit];
+        for (u32 digit = 0; digit < DIGITS; ++digit) {
+            u32 sum = shuffle_from((u32)sums[r * 2 + digit % 2], quad + digit / 2);
+            if constexpr (Streamed<Format>::PAIRED) {
+                const u32 other = digit + DIGITS;
+                sum += shuffle_from((u32)sums[r * 2 + other % 2], quad + other / 2);
             }
+            own.sums[r][digit] = q == b ? (i32)sum : own.sums[r][digit];
         }
     }
+}
+
+/// The chunk's sum for both rows of this lane.
+template <typename Format, u32 DIGITS>
+INLINE void stream_chunk(const StreamShared<Format, DIGITS>& shared, u32 first, u32 count,
+                         const StreamOwn<DIGITS>& own, float* chunk) {
+    const u32 q = stream_quarter(), quad = LANE % 32 / 4 * 4;
     const u32 block = first + (q < count ? q : count - 1);
     UNROLL
     for (u32 r = 0; r < 2; ++r) {
-        const float t = meet<DIGITS>(own[r]);
-        const float scale = half_to_f32((u16)floats.d[r]) * shared.scales[block];
+        const float t = meet<DIGITS>(own.sums[r]);
+        const float scale = half_to_f32((u16)own.floats.d[r]) * shared.scales[block];
         float n = 0.0f, minus = 0.0f;
         if constexpr (Format::HAS_MIN) {
             const float* u = shared.sums + block * 8;
             UNROLL
             for (u32 g = 0; g < 8; ++g) {
-                n = fma32(to_f32((i32)byte_of(floats.mins[r][g / 4], g % 4)), u[g], n);
+                n = fma32(to_f32((i32)byte_of(own.floats.mins[r][g / 4], g % 4)), u[g], n);
             }
-            minus = -half_to_f32((u16)(floats.d[r] >> 16));
+            minus = -half_to_f32((u16)(own.floats.d[r] >> 16));
         }
         float sum = 0.0f;
         UNROLL
@@ -161,7 +168,8 @@ struct StreamPlace {
     u32 place, items, stage;
 };
 
-/// One chunk of a tile, whose blocks come through the ring while the next ones are asked for.
+/// One chunk of a tile, whose blocks come through the ring while the next ones are asked for. The
+/// loop stays one: a wave has few chunks, and its code comes from memory like its weights.
 template <typename Format, u32 DIGITS>
 INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
                         const StreamWalk<Format>& walk, StreamWalk<Format>& ahead,
@@ -169,26 +177,26 @@ INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Form
     typedef Streamed<Format> Stage;
     constexpr u32 STAGE_BYTES = StreamShared<Format, DIGITS>::STAGE;
     const u32 row = stream_row_of_lane(), q = stream_quarter();
-    i32 sums[STREAM_BLOCKS][4] = {};
-    StreamFloats floats = {};
-    UNROLL
-    for (u32 step = 0; step < STREAM_BLOCKS; step += Stage::STEP) {
-        if (step >= walk.blocks) break;
+    StreamOwn<DIGITS> own = {};
+    ROLL
+    for (u32 step = 0; step < walk.blocks; step += Stage::STEP) {
         copies_wait<Stage::STAGES - 1>();
         wave_barrier();
         u8* const bytes = at.ring + at.stage * STAGE_BYTES;
         const u32 first = walk.chunk * STREAM_BLOCKS + step;
         const u8* one = bytes + first * Format::BYTES % 16 + row * Stage::STRIDE;
-        UNROLL
-        for (u32 b = 0; b < Stage::STEP; ++b, one += Format::BYTES) {
-            if (step + b >= walk.blocks) break;
+        const u32 left = walk.blocks - step, count = left < Stage::STEP ? left : Stage::STEP;
+        ROLL
+        for (u32 b = 0; b < count; ++b, one += Format::BYTES) {
             const u8* two = one + 8 * Stage::STRIDE;
             const u32 block = first + b;
+            i32 sums[4] = {};
             Stage::sums(one, two, at.digits + block * Format::VALUES, DIGITS,
-                        shared.starts + block * (STREAM_TILES * STREAM_COLUMNS), sums[step + b]);
+                        shared.starts + block * (STREAM_TILES * STREAM_COLUMNS), sums);
+            stream_hand_over<Format, DIGITS>(sums, step + b, own);
             if (q == step + b) {
-                Stage::keep(one, 0, floats);
-                Stage::keep(two, 1, floats);
+                Stage::keep(one, 0, own.floats);
+                Stage::keep(two, 1, own.floats);
             }
         }
         wave_barrier();
@@ -196,8 +204,7 @@ INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Form
         at.stage = at.stage + 1 < Stage::STAGES ? at.stage + 1 : 0;
     }
     float chunk[2];
-    stream_chunk<Format, DIGITS>(shared, walk.chunk * STREAM_BLOCKS, walk.blocks, sums, floats,
-                                 chunk);
+    stream_chunk<Format, DIGITS>(shared, walk.chunk * STREAM_BLOCKS, walk.blocks, own, chunk);
     if (q == 0) {
         float* out = shared.chunks + walk.item * STREAM_OUTPUTS + row;
         out[0] = chunk[0];
@@ -239,10 +246,10 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     const bool has_norm = a.norm.count != 0;
     if (has_norm) stream_weights(a, shared);
     StreamPlace at = {shared.ring + WAVE * STAGES * Shared::STAGE, nullptr, place, items, 0};
-    StreamWalk<Format> ahead = {}, walk = {};
+    StreamWalk<Format> ahead = {};
     stream_enter(a, place, items, WAVE, ahead);
-    stream_enter(a, place, items, WAVE, walk);
-    UNROLL
+    StreamWalk<Format> walk = ahead;
+    ROLL
     for (u32 s = 0; s < STAGES; ++s) {
         if (s == STREAM_EARLY) {
             inputs_ready();

@@ -16,6 +16,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tuned;
+mod tuned_products;
 mod verify;
 mod watch;
 mod weights;

@@ -119,7 +119,7 @@ impl<'e, 'o> Watch<'e, 'o> {
     ) -> Result<(), DeviceError> {
         let Mode::Digests(digests) = &mut self.mode else { return Ok(()) };
         let width = u32::try_from(buffer.all::<f32>().count()).expect("compared with 2^24");
-        let (pieces, record) = (width.div_ceil(PIECE), digests.records);
+        let (pieces, record) = (readout_pieces(width as usize) as u32, digests.records);
         digests.records += pieces;
         digests.planned.push(PlannedTap { name, layer: None, record, rows: 1, pieces });
         for piece in 0..pieces {

@@ -362,7 +362,7 @@ impl Backend for CudaBackend {
             return Err(LaunchFault::Runtime(words));
         }
         let function = self.modules.function(kernel).map_err(LaunchFault::Runtime)?;
-        let overlap = self.modules.overlap();
+        let overlap = self.modules.overlaps(kernel.name());
         // SAFETY: the function is of a loaded module; the caller vouches for the arguments.
         let launched =
             unsafe { launch::enqueue(function, kernel, grid, arguments, (self.stream, overlap)) };

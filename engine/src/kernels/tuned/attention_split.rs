@@ -128,6 +128,8 @@ impl Kernels {
         if let Some((from, to)) = &front {
             let shape = (from.heads, from.head_size, from.rows, from.context);
             assert_eq!(shape, (heads, head_size, rows, context), "shape of the front");
+            let caches = [(to.keys, input.keys), (to.values, input.values)];
+            assert!(caches.iter().all(|(a, b)| a.address() == b.address()), "cache of the front");
             rope_kv_write::check(kernel, from, to)?;
         }
         check(kernel, &input)?;

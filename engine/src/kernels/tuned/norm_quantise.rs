@@ -57,6 +57,21 @@ pub(super) fn load(device: &Device) -> Result<Kernel, DeviceError> {
     device.kernel::<Arguments>("norm_quantise")
 }
 
+/// What a norm into `norm` reaches, but for its fixed point.
+pub(super) fn accesses(input: &NormQuantise<'_>, norm: View<'_, f32>) -> [Access; 5] {
+    let NormQuantise { x, branch, weight, width, rows, .. } = *input;
+    let count = u64::from(rows) * u64::from(width);
+    let branch_count = if branch.is_some() { count } else { 0 };
+    let Branch { branch, stream } = branch.unwrap_or(Branch { branch: x, stream: norm });
+    [
+        Access::read("x", x, count),
+        Access::read("branch", branch, branch_count),
+        Access::read("weight", weight, u64::from(width)),
+        Access::write("stream", stream, branch_count),
+        Access::write("norm", norm, count),
+    ]
+}
+
 impl Kernels {
     /// `norm[rows][width]`, and the same in fixed point where `fixed` is given.
     ///
@@ -68,18 +83,9 @@ impl Kernels {
         norm: View<'_, f32>,
         fixed: Option<FixedPoint<'_>>,
     ) -> Result<(), DeviceError> {
-        let NormQuantise { x, branch, weight, width, rows, epsilon } = input;
+        let NormQuantise { width, rows, epsilon, .. } = input;
         let kernel = &self.tuned().norm_quantise;
-        let count = u64::from(rows) * u64::from(width);
-        let (adds, stream) = branch.map_or((x, norm), |branch| (branch.branch, branch.stream));
-        let branch_count = if branch.is_some() { count } else { 0 };
-        let accesses = vec![
-            Access::read("x", x, count),
-            Access::read("branch", adds, branch_count),
-            Access::read("weight", weight, u64::from(width)),
-            Access::write("stream", stream, branch_count),
-            Access::write("norm", norm, count),
-        ];
+        let accesses = accesses(&input, norm).to_vec();
         let (accesses, fixed) = self.with_fixed(kernel, accesses, fixed, width, rows)?;
         let [x, branch, weight, stream, norm] =
             [0, 1, 2, 3, 4].map(|index: usize| accesses[index].span());

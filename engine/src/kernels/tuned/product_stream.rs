@@ -4,7 +4,7 @@
 use super::super::product::load_named;
 use super::super::quantise::FixedPointOut;
 use super::super::{Kernels, grid};
-use super::norm_quantise::{Branch, NormQuantise};
+use super::norm_quantise::{self, NormQuantise};
 use super::product_wave::{MATRICES as WAVE_MATRICES, ProductWave, WaveMatrix};
 use crate::device::{Access, Device, DeviceError, Kernel, Pool, Span, View};
 use crate::gguf::TensorType;
@@ -213,9 +213,9 @@ impl Kernels {
             fixed: FixedPointOut::none(),
             ..Arguments::zeroed()
         };
-        if let Some(norm) = norm {
-            accesses.extend(norm_accesses(norm, width));
-            arguments.epsilon = norm.0.epsilon;
+        if let Some((normalised, norm)) = norm {
+            accesses.extend(norm_quantise::accesses(&normalised, norm));
+            arguments.epsilon = normalised.epsilon;
             (accesses, arguments.fixed) =
                 self.with_fixed(kernel, accesses, Some(input.x), width, rows)?;
         }
@@ -228,19 +228,4 @@ impl Kernels {
         let grid = grid(kernel, u64::from(plan.stride), 1)?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }
-}
-
-/// What the norm of one row reaches, as in `norm_quantise`.
-fn norm_accesses((input, norm): Norm<'_>, width: u32) -> [Access; 5] {
-    let NormQuantise { x, branch, weight, .. } = input;
-    let count = u64::from(width);
-    let branch_count = if branch.is_some() { count } else { 0 };
-    let Branch { branch, stream } = branch.unwrap_or(Branch { branch: x, stream: norm });
-    [
-        Access::read("x", x, count),
-        Access::read("branch", branch, branch_count),
-        Access::read("weight", weight, count),
-        Access::write("stream", stream, branch_count),
-        Access::write("norm", norm, count),
-    ]
 }

@@ -1,0 +1,180 @@
+//! Products of the tuned pass, and what stands in front of them: norm, SwiGLU, fixed point.
+
+use super::engine::Engine;
+use super::layer::Pass;
+use super::tuned::WAVE_ROWS;
+use super::weights::Matrix;
+use super::workspace::{Activation, FixedBuffers};
+use crate::device::{Buffer, DeviceError, View};
+use crate::kernels::{
+    Branch, NormQuantise, Product, ProductWave, Quantise, SwigluQuantise, WAVE_MATRICES,
+    WaveMatrix, split_chunks, split_values,
+};
+
+impl Engine {
+    /// The norm, which is first completed with a branch, and the products of its result.
+    pub(super) fn norm_products_into(
+        &self,
+        pass: Pass,
+        (x, branch): (&Buffer, Option<(&Buffer, &Buffer)>),
+        norm: (&Buffer, &Activation),
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let branch =
+            branch.map(|(branch, stream)| Branch { branch: branch.all(), stream: stream.all() });
+        self.norm_products_view_into(pass, (x.all(), branch), norm, matrices)
+    }
+
+    /// One launch for the norm and the products behind it, as far as they are of one type, where
+    /// there is such a kernel.
+    pub(super) fn norm_products_view_into(
+        &self,
+        pass: Pass,
+        (x, branch): (View<'_, f32>, Option<Branch<'_>>),
+        (weight, norm): (&Buffer, &Activation),
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
+        let (rows, epsilon) = (pass.rows, self.config.epsilon);
+        let input = NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon };
+        let streamed = matrices.first().and_then(|(first, _)| {
+            let serves = self.kernels.serves_norm_product_stream(first.kind, width, rows);
+            norm.fixed.iter().find(|fixed| serves && fixed.serves(first)).zip(Some(first.kind))
+        });
+        let Some((fixed, kind)) = streamed else {
+            let fixed = layouts(norm, matrices).next();
+            let into = fixed.map(FixedBuffers::fixed_point);
+            self.kernels.norm_quantise(input, norm.values.all(), into)?;
+            self.quantise_for(pass, norm, matrices, fixed)?;
+            return self.products_into(pass, norm, matrices);
+        };
+        let same = same_type(matrices);
+        let product = ProductWave { kind, x: fixed.fixed_point(), width, rows };
+        let now = wave_matrices(&matrices[..same]);
+        self.kernels.norm_product_stream(input, norm.values.all(), product, &now)?;
+        self.quantise_for(pass, norm, matrices, Some(fixed))?;
+        self.products_into(pass, norm, &matrices[same..])
+    }
+
+    /// `swiglu`, and the same in fixed point in every layout that the matrices read.
+    pub(super) fn gate_into(
+        &self,
+        pass: Pass,
+        (gate, up): (&Buffer, &Buffer),
+        out: &Activation,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let (gate, up, rows) = (gate.all(), up.all(), pass.rows);
+        let width = matrices[0].0.width;
+        let Some(first) = layouts(out, matrices).next() else {
+            return self.kernels.swiglu(gate, up, out.values.all(), rows * width);
+        };
+        let input = SwigluQuantise { gate, up, width, rows };
+        self.kernels.swiglu_quantise(input, out.values.all(), first.fixed_point())?;
+        self.quantise_for(pass, out, matrices, Some(first))
+    }
+
+    /// Fixed point in the layouts of the matrices but the one that is `done`.
+    pub(super) fn quantise_for(
+        &self,
+        pass: Pass,
+        x: &Activation,
+        matrices: &[(&Matrix, &Buffer)],
+        done: Option<&FixedBuffers>,
+    ) -> Result<(), DeviceError> {
+        let left = |fixed: &&FixedBuffers| !done.is_some_and(|done| std::ptr::eq(done, *fixed));
+        for fixed in layouts(x, matrices).filter(left) {
+            let input = Quantise { x: x.values.all(), width: matrices[0].0.width, rows: pass.rows };
+            self.kernels.quantise(input, fixed.fixed_point())?;
+        }
+        Ok(())
+    }
+
+    /// Products of one activation, which is there in fixed point, with several matrices.
+    pub(super) fn products_into(
+        &self,
+        pass: Pass,
+        x: &Activation,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let mut rest = matrices;
+        while let Some(((first, _), _)) = rest.split_first() {
+            let (now, later) = rest.split_at(same_type(rest));
+            match x.fixed.iter().find(|fixed| fixed.serves(first)) {
+                None => {
+                    for (matrix, out) in now {
+                        self.product(pass, x, matrix, out.all())?;
+                    }
+                }
+                Some(fixed) if pass.rows <= WAVE_ROWS => self.wave_products(pass, fixed, now)?,
+                Some(fixed) => self.many_products(pass, fixed, now)?,
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn wave_products(
+        &self,
+        pass: Pass,
+        fixed: &FixedBuffers,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        let Matrix { kind, width, .. } = matrices[0].0;
+        let x = fixed.fixed_point();
+        let input = ProductWave { kind: *kind, x, width: *width, rows: pass.rows };
+        let matrices = wave_matrices(matrices);
+        if self.kernels.serves_product_stream(*kind, *width, pass.rows) {
+            return self.kernels.product_stream(input, &matrices);
+        }
+        self.kernels.product_wave(input, &matrices)
+    }
+
+    fn many_products(
+        &self,
+        pass: Pass,
+        fixed: &FixedBuffers,
+        matrices: &[(&Matrix, &Buffer)],
+    ) -> Result<(), DeviceError> {
+        for (matrix, out) in matrices {
+            let Matrix { buffer, kind, outputs, width } = matrix;
+            let (weights, x, rows) = (buffer.all(), fixed.fixed_point(), pass.rows);
+            let (kind, outputs, width) = (*kind, *outputs, *width);
+            let input = Product { weights, kind, x, outputs, width, rows };
+            let workspace = self.workspace.split.all::<f32>();
+            let split = split_chunks(&input, self.kernels.multiprocessors());
+            match split.filter(|_| split_values(&input) <= workspace.count()) {
+                Some(chunks) => {
+                    self.kernels.product_tiles_split(input, chunks, workspace, out.all())?;
+                }
+                None => self.kernels.product_tiles(input, out.all())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many of the first matrices are of one type and share a launch.
+fn same_type(matrices: &[(&Matrix, &Buffer)]) -> usize {
+    let kind = matrices[0].0.kind;
+    let same = matrices.iter().take_while(|(matrix, _)| matrix.kind == kind);
+    same.count().min(WAVE_MATRICES)
+}
+
+fn wave_matrices<'a>(matrices: &[(&'a Matrix, &'a Buffer)]) -> Vec<WaveMatrix<'a>> {
+    let wave = |(matrix, out): &(&'a Matrix, &'a Buffer)| WaveMatrix {
+        weights: matrix.buffer.all(),
+        outputs: matrix.outputs,
+        out: out.all(),
+    };
+    matrices.iter().map(wave).collect()
+}
+
+/// The layouts of fixed point that these matrices read an activation in, each once.
+pub(super) fn layouts<'a>(
+    x: &'a Activation,
+    matrices: &[(&Matrix, &Buffer)],
+) -> impl Iterator<Item = &'a FixedBuffers> + use<'a> {
+    let serves = |fixed: &&FixedBuffers| matrices.iter().any(|(matrix, _)| fixed.serves(matrix));
+    x.fixed.iter().filter(serves).collect::<Vec<_>>().into_iter()
+}
