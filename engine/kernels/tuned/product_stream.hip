@@ -112,7 +112,7 @@ struct StreamOwn {
     StreamFloats floats;
 };
 
-/// Gives the sums of block `b`, whose columns lie in the lanes of four, to the lane that finishes it.
+/// Gives the sums of block `b`, whose columns lie in four lanes, to the one that finishes it.
 template <typename Format, u32 DIGITS>
 INLINE void stream_hand_over(const i32 (&sums)[4], u32 b, StreamOwn<DIGITS>& own) {
     const u32 q = stream_quarter(), quad = LANE % 32 / 4 * 4;

@@ -344,7 +344,9 @@ impl Workspace {
         let readout = ReadoutSpace { hidden: buffers.activation(), logits: buffers.next() };
         let [position, tokens, digests, chunk_sums, arrivals, split] = rest;
         let arrivals = device.allocate_part(arrivals)?;
-        arrivals.write(0, &vec![0_u32; (arrivals.bytes() / 4) as usize])?;
+        if arrivals.bytes() > 0 {
+            arrivals.write(0, &vec![0_u32; (arrivals.bytes() / 4) as usize])?;
+        }
         Ok(Self {
             position: device.allocate_part(position)?,
             tokens: device.allocate_part(tokens)?,

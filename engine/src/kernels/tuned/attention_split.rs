@@ -1,9 +1,10 @@
-//! `attention_split`: a row or two of attention over chunks of 64 positions, with rope and the write
-//! to the cache in front of it where they are given, and fixed point behind it where that is wanted.
+//! `attention_split`: a row or two of attention over chunks of 64 positions, with rope and the
+//! write to the cache in front of it where they are given, and fixed point behind it where that is
+//! wanted.
 
 use super::attention_parts::{check, scale};
 use super::rope_kv_write::{self, RopeKvWrite, Rotated};
-use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
+use crate::device::{Access, Device, DeviceError, Grid, Kernel, Span, View};
 use crate::kernels::attention::Attention;
 use crate::kernels::quantise::{FixedPoint, FixedPointOut};
 use crate::kernels::{KEY_TILE, Kernels, grid, require};
@@ -135,10 +136,7 @@ impl Kernels {
         check(kernel, &input)?;
         require(kernel, rows <= ROWS, "rows", rows, "at most 2 are")?;
         let count = chunks_count(position.largest, rows);
-        let runs =
-            u64::from(rows) * u64::from(kv_heads) * u64::from((heads / kv_heads).div_ceil(HEADS));
-        let at_once = u64::from(self.multiprocessors) * BLOCKS_TOGETHER / runs.max(1);
-        let stride = u32::try_from(at_once).unwrap_or(count).clamp(1, count.max(1));
+        let grid = self.split_grid(kernel, &input, count)?;
         let width = heads * head_size;
         let values = u64::from(rows) * u64::from(width);
         let parts = u64::from(rows) * u64::from(heads) * u64::from(count);
@@ -181,12 +179,28 @@ impl Kernels {
             rows,
             context,
             chunks: count,
-            stride,
+            stride: grid.x,
             scale: scale(head_size),
             head_inverse: inverse(head_size),
         };
-        let grid = grid(kernel, u64::from(stride), runs)?;
         self.device.launch(kernel, grid, &accesses, &arguments)
+    }
+}
+
+impl Kernels {
+    /// As many of the chunks in hand at once as multiprocessors have room for, by the heads.
+    fn split_grid<E: Pod>(
+        &self,
+        kernel: &Kernel,
+        input: &Attention<'_, E>,
+        chunks: u32,
+    ) -> Result<Grid, DeviceError> {
+        let Attention { heads, kv_heads, rows, .. } = *input;
+        let of_head = (heads / kv_heads).div_ceil(HEADS);
+        let runs = u64::from(rows) * u64::from(kv_heads) * u64::from(of_head);
+        let at_once = u64::from(self.multiprocessors) * BLOCKS_TOGETHER / runs.max(1);
+        let stride = u32::try_from(at_once).unwrap_or(chunks).clamp(1, chunks.max(1));
+        grid(kernel, u64::from(stride), runs)
     }
 }
 

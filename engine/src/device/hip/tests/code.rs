@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Tuned kernels with more addresses than scalar registers: the rest lie in lanes of vector
-/// registers (44 and 28 of them on gfx942, 2 or 3 of the products on gfx90a), never in memory,
-/// which is demanded as of all.
+/// registers (151 and 146 of attention on gfx942, 2 or 3 of the products on gfx90a), never in
+/// memory, which is demanded as of all.
 const SCALARS_IN_VECTORS: [&str; 5] = [
     "attention_split_f32",
     "attention_split_f16",
