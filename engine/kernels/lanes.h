@@ -123,14 +123,6 @@ INLINE u32 kept_here(u32 value) {
     return value;
 }
 
-/// The same value, computed before what follows, such as waiting.
-INLINE u32 computed_here(u32 value) {
-#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
-    asm volatile("" : "+r"(value));
-#endif
-    return value;
-}
-
 /// Byte `i` of a word; `i` is a constant.
 INLINE u32 byte_of(u32 word, u32 i) {
 #if defined(__CUDACC_RTC__) || defined(__CUDACC__)

@@ -13,9 +13,9 @@ use support::matrix::{Case, answer};
 const WARM_UP_RUNS: usize = 40;
 
 /// What the resident memory may have grown by after all counted runs. Arenas come and go with the
-/// threads of a run, which was seen to move it by less than half of this either way; over a
-/// thousand runs a leak of one page each is as much as this.
-const GROWTH_BYTES_MAX: u64 = 4 << 20;
+/// threads of a run, which was seen to move it by 3.5 MB up and 6.5 MB down; over a thousand runs a
+/// leak of two pages each is as much as this.
+const GROWTH_BYTES_MAX: u64 = 8 << 20;
 
 /// Resident memory of this process.
 fn resident_bytes() -> u64 {
@@ -56,8 +56,8 @@ fn runs_leave_nothing_behind() {
     eprintln!("{runs} runs: resident memory {clean:+} bytes");
     let most = GROWTH_BYTES_MAX.cast_signed();
     assert!(clean <= most, "{runs} runs have left {clean} bytes, {most} are the allocator's");
-    // The same measure sees a leak: twice the limit over twenty runs.
-    let planted = growth_bytes(&model, 20, 2 * (4 << 20) / 20);
+    // The same measure sees a leak: three times the limit over twenty runs.
+    let planted = growth_bytes(&model, 20, 3 * (GROWTH_BYTES_MAX as usize) / 20);
     assert!(planted > most, "a planted leak went by unseen: {planted} bytes");
 }
 

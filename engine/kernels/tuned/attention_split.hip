@@ -201,10 +201,8 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     place.heads = group - head < STAGE_HEADS ? group - head : STAGE_HEADS;
     place.output = (u64)place.row * a.heads + kv_head * group + head;
     place.chunk = BLOCK_X;
-    SplitSlices slices = split_slices(a, kv_head * group + head, place.heads, runs);
-    slices.due = computed_here(slices.due);
+    const SplitSlices slices = split_slices(a, kv_head * group + head, place.heads, runs);
     const u64 kv_cache = (u64)kv_head * a.context * a.head_size;
-    inputs_ready();
     place.position = a.position[0];
     place.keys = place.position + place.row + 1;
     if (BLOCK_X * CHUNK_KEYS >= place.keys) return;
@@ -228,9 +226,9 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     join_complete(a, place.row, (place.keys + CHUNK_KEYS - 1) / CHUNK_KEYS, slices, shared);
 }
 
-KERNEL_AHEAD(2, attention_split_f32, AttentionSplitArguments<float>) {
+KERNEL_DENSE(2, attention_split_f32, AttentionSplitArguments<float>) {
     attention_split(a BLOCK_ARGUMENTS);
 }
-KERNEL_AHEAD(2, attention_split_f16, AttentionSplitArguments<u16>) {
+KERNEL_DENSE(2, attention_split_f16, AttentionSplitArguments<u16>) {
     attention_split(a BLOCK_ARGUMENTS);
 }
