@@ -36,6 +36,8 @@ INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u3
             parts[head * stride + i] = totals[head * chunks + i];
         }
         wave_barrier();
+        // Before the shuffles, behind which it is written again.
+        const float earlier = carried[works ? head : 0];
         float m = -infinity32();
         for (u32 i = begin; works && i < end; ++i) m = larger(m, own[i]);
         // The maximum of this lane and those before it.
@@ -45,14 +47,12 @@ INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u3
         }
         const float before = shuffle_from(m, lane > 0 ? lane - 1 : 0);
         if (!works) continue;
-        const float earlier = carried[head];
         float running = larger(earlier, lane > 0 ? before : -infinity32());
         for (u32 i = begin; i < end; ++i) {
             const float next = own[i];
             own[i] = from_bits(factor_word(running, next));
             running = larger(running, next);
         }
-        // All lanes have read it: the shuffles are behind them.
         if (lane == 31) carried[head] = larger(earlier, m);
     }
 }
