@@ -132,6 +132,18 @@ INLINE u32 byte_of(u32 word, u32 i) {
 #endif
 }
 
+/// The same, signed.
+INLINE i32 signed_byte_of(u32 word, u32 i) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+    // One instruction: the sign of the byte three times above it.
+    i32 byte;
+    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(byte) : "r"(word), "r"(0x8880u + 0x1111u * i));
+    return byte;
+#else
+    return (i8)(word >> i * 8);
+#endif
+}
+
 /// sum + the dot product of four signed bytes.
 INLINE i32 dot4(u32 a, u32 b, i32 sum) {
 #if defined(LOCKSTEP_WAVES)

@@ -76,24 +76,46 @@ struct StageShare {
     }
 };
 
+// Dimensions whose operands a thread has in hand at once.
+#define SCORE_STEP 8u
+
+/// Operands of SCORE_STEP dimensions: of a key, and of two queries.
+struct ScoreStep {
+    float key[SCORE_STEP];
+    Word4 x[SCORE_STEP / 4], y[SCORE_STEP / 4];
+
+    INLINE_MEMBER void load(const float* one, const float* two, const float* keys) {
+        UNROLL for (u32 i = 0; i < SCORE_STEP; ++i) key[i] = keys[i * CHUNK_KEYS];
+        UNROLL for (u32 i = 0; i < SCORE_STEP / 4; ++i) {
+            x[i] = load16(one + i * 4);
+            y[i] = load16(two + i * 4);
+        }
+    }
+    INLINE_MEMBER void add(float& first, float& second) const {
+        UNROLL for (u32 i = 0; i < SCORE_STEP; ++i) {
+            first = fma32(from_bits(x[i / 4].words[i % 4]), key[i], first);
+            second = fma32(from_bits(y[i / 4].words[i % 4]), key[i], second);
+        }
+    }
+};
+
 /// Adds `count` dimensions to the scores of two heads at one position.
 INLINE void score_two(const float* one, const float* two, const float* keys, u32 count,
                       bool aligned, float* scores) {
-    constexpr u32 STEP = 8;
     float first = scores[0], second = scores[1];
     u32 d = 0;
-    UNROLL_2 for (; aligned && d + STEP <= count; d += STEP) {
-        // All loads before the first sum.
-        float key[STEP];
-        Word4 x[STEP / 4], y[STEP / 4];
-        UNROLL for (u32 i = 0; i < STEP; ++i) key[i] = keys[(d + i) * CHUNK_KEYS];
-        UNROLL for (u32 i = 0; i < STEP / 4; ++i) {
-            x[i] = load16(one + d + i * 4);
-            y[i] = load16(two + d + i * 4);
-        }
-        UNROLL for (u32 i = 0; i < STEP; ++i) {
-            first = fma32(from_bits(x[i / 4].words[i % 4]), key[i], first);
-            second = fma32(from_bits(y[i / 4].words[i % 4]), key[i], second);
+    if (aligned && count >= 2 * SCORE_STEP) {
+        // The next operands are on their way while these are added.
+        ScoreStep even, odd;
+        even.load(one, two, keys);
+        ROLL for (; d + 2 * SCORE_STEP <= count; d += 2 * SCORE_STEP) {
+            const u32 middle = d + SCORE_STEP;
+            odd.load(one + middle, two + middle, keys + middle * CHUNK_KEYS);
+            even.add(first, second);
+            // Behind the last ones, these again.
+            const u32 next = d + 4 * SCORE_STEP <= count ? d + 2 * SCORE_STEP : d;
+            even.load(one + next, two + next, keys + next * CHUNK_KEYS);
+            odd.add(first, second);
         }
     }
     ROLL for (; d < count; ++d) {

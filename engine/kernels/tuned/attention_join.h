@@ -64,17 +64,15 @@ INLINE void join_run(const float* factors, const float* totals, const Word2* sum
         const Word4 words = load16(factors + i);
         const Word4 parts = load16(totals + i);
         UNROLL for (u32 j = 0; j < 4; ++j) {
-            const float factor = factor_of(words.words[j]);
-            const bool rises = rises_of(words.words[j]);
-            const bool sets = i + j == 0 && begins;
-            const bool counts = i + j < left;
-            const float l = from_bits(parts.words[j]);
-            const float next = sets ? l : joined(total, l, factor, rises);
-            total = counts ? next : total;
-            UNROLL for (u32 k = 0; k < 2; ++k) {
-                const float own = from_bits(sums[i + j].words[k]);
-                const float next = sets ? own : joined(sum[k], own, factor, rises);
-                sum[k] = counts ? next : sum[k];
+            const Word2 own = sums[i + j];
+            const float values[3] = {from_bits(parts.words[j]), from_bits(own.words[0]),
+                                     from_bits(own.words[1])};
+            float* const to[3] = {&total, &sum[0], &sum[1]};
+            if (i + j >= left) break;
+            if (i + j == 0 && begins) {
+                UNROLL for (u32 k = 0; k < 3; ++k) *to[k] = values[k];
+            } else {
+                UNROLL for (u32 k = 0; k < 3; ++k) join(words.words[j], values[k], *to[k]);
             }
         }
     }

@@ -54,17 +54,18 @@ INLINE Word2 turn(const Turning& from, bool rotates) {
 /// order of the operands, which no difference of scores and exponential shows.
 INLINE float larger(float a, float b) { return b > a ? b : a; }
 
-/// One step of the sums over chunks: `earlier` and the chunk's `own`, the factor on one of them.
-INLINE float joined(float earlier, float own, float factor, bool rises) {
-    const float scaled = rises ? earlier : own;
-    const float kept = rises ? own : earlier;
-    return fma32(scaled, factor, kept);
-}
-
 /// A chunk's factor as bits; the sign says whether M rises.
 INLINE u32 factor_word(float earlier, float own) {
     const bool rises = own > earlier;
     return to_bits(exp32(rises ? earlier - own : own - earlier)) | (rises ? 0x80000000u : 0u);
 }
-INLINE float factor_of(u32 word) { return from_bits(word & 0x7fffffffu); }
-INLINE bool rises_of(u32 word) { return word >> 31 != 0; }
+/// One step of the sums over chunks: the chunk's `own` to what is `earlier`, the factor on one of
+/// them. Branches, which become conditions of the sum itself.
+INLINE void join(u32 word, float own, float& earlier) {
+    const float factor = from_bits(word & 0x7fffffffu);
+    if (word >> 31 != 0) {
+        earlier = fma32(earlier, factor, own);
+    } else {
+        earlier = fma32(own, factor, earlier);
+    }
+}

@@ -125,7 +125,7 @@ INLINE u32 join_chunk(const float* weights, float m, i32 count, bool first, floa
         return 0;
     }
     const u32 word = factor_word(largest, m);
-    total = joined(total, l, factor_of(word), rises_of(word));
+    join(word, l, total);
     largest = larger(largest, m);
     return word;
 }
@@ -135,12 +135,13 @@ INLINE void join_sums(float (&sums)[4][4 * WIDE], const float (&parts)[4][4 * WI
                       const u32* factors, bool first) {
     UNROLL for (u32 i = 0; i < 4; ++i) {
         const u32 word = factors[i];
-        const bool rises = rises_of(word);
-        const float factor = factor_of(word);
+        if (word == NO_KEYS) continue;
         UNROLL for (u32 j = 0; j < 4 * WIDE; ++j) {
-            const float part = parts[i][j];
-            const float joint = first ? part : joined(sums[i][j], part, factor, rises);
-            sums[i][j] = word == NO_KEYS ? sums[i][j] : joint;
+            if (first) {
+                sums[i][j] = parts[i][j];
+            } else {
+                join(word, parts[i][j], sums[i][j]);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ template <typename Format>
 struct StreamWalk {
     u32 item, chunk, block, blocks;
     const u8* weights;  // of row 0 of the tile, from block 0
-    u32 last_row;       // of the tile
+    u32 rows;           // of the tile
 };
 
 template <typename Format>
@@ -53,9 +53,8 @@ INLINE void stream_enter(const ProductStreamArguments& a, u32 first_tile, u32 it
     const u32 matrix = stream_matrix(a, tile);
     const u64 row_bytes = (u64)blocks * Format::BYTES;
     const u32 output = tile * STREAM_OUTPUTS, rest = a.outputs[matrix] - output;
-    const u32 rows = rest < STREAM_OUTPUTS ? rest : STREAM_OUTPUTS;
-    walk.weights = a.weights[matrix].at(output * row_bytes, rows * row_bytes);
-    walk.last_row = rows - 1;
+    walk.rows = rest < STREAM_OUTPUTS ? rest : STREAM_OUTPUTS;
+    walk.weights = a.weights[matrix].at(output * row_bytes, walk.rows * row_bytes);
 }
 
 /// Copies up to LANES pieces of 16 bytes of every row, from `first + OFFSET` to `end`.
@@ -65,12 +64,13 @@ INLINE void stream_rows(const StreamWalk<Format>& walk, u32 row_bytes, u32 first
     constexpr u32 ROWS = WAVE_LANES / LANES, STRIDE = Streamed<Format>::STRIDE;
     const u32 row = LANE / LANES, piece = OFFSET + LANE % LANES * 16;
     const u8* source = walk.weights + ((u64)row * row_bytes + first + piece);
-    u8* target = stage + row * STRIDE + piece;
-    const bool inside = first + piece < end;
+    // Found once: it would be found again for every copy.
+    u8* const target = stage + kept_here(row * STRIDE + piece);
+    // Rows past the matrix keep what is there: nobody asks for their sums.
+    const u32 rows = first + piece < end && row < walk.rows ? walk.rows - row : 0;
     UNROLL
     for (u32 i = 0; i < STREAM_OUTPUTS; i += ROWS) {
-        // Rows past the matrix keep what is there: nobody asks for their sums.
-        if (inside && i + row <= walk.last_row) copy16(target + i * STRIDE, source);
+        if (i < rows) copy16(target + i * STRIDE, source);
         source += (u64)ROWS * row_bytes;
     }
 }
@@ -120,11 +120,9 @@ INLINE void stream_hand_over(const i32 (&sums)[4], u32 b, StreamOwn<DIGITS>& own
     for (u32 r = 0; r < 2; ++r) {
         UNROLL
         for (u32 digit = 0; digit < DIGITS; ++digit) {
-            u32 sum = shuffle_from((u32)sums[r * 2 + digit % 2], quad + digit / 2);
-            if constexpr (Streamed<Format>::PAIRED) {
-                const u32 other = digit + DIGITS;
-                sum += shuffle_from((u32)sums[r * 2 + other % 2], quad + other / 2);
-            }
+            const u32 sum = Streamed<Format>::PAIRED
+                                ? shuffle_from((u32)sums[r], quad + digit)
+                                : shuffle_from((u32)sums[r * 2 + digit % 2], quad + digit / 2);
             own.sums[r][digit] = q == b ? (i32)sum : own.sums[r][digit];
         }
     }
@@ -191,8 +189,7 @@ INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Form
             const u8* two = one + 8 * Stage::STRIDE;
             const u32 block = first + b;
             i32 sums[4] = {};
-            Stage::sums(one, two, at.digits + block * Format::VALUES, DIGITS,
-                        shared.starts + block * (STREAM_TILES * STREAM_COLUMNS), sums);
+            Stage::sums(one, two, at.digits + block * Format::VALUES, sums);
             stream_hand_over<Format, DIGITS>(sums, step + b, own);
             if (q == step + b) {
                 Stage::keep(one, 0, own.floats);
@@ -245,7 +242,7 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     shared.place(pool, a, tiles);
     const bool has_norm = a.norm.count != 0;
     if (has_norm) stream_weights(a, shared);
-    StreamPlace at = {shared.ring + WAVE * STAGES * Shared::STAGE, nullptr, place, items, 0};
+    StreamPlace at = {shared.ring + kept_here(WAVE * STAGES * Shared::STAGE), nullptr, place, items, 0};
     StreamWalk<Format> ahead = {};
     stream_enter(a, place, items, WAVE, ahead);
     StreamWalk<Format> walk = ahead;
@@ -265,9 +262,8 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     copies_wait<STAGES - STREAM_EARLY>();
     BARRIER();
     if (has_norm) stream_norm<Format, DIGITS>(a, shared, place);
-    stream_starts<Format, DIGITS>(a.width, shared);
-    const u32 column = LANE % 32 / 4, planes = Streamed<Format>::PAIRED ? 2 * DIGITS : DIGITS;
-    const u32 plane = column < planes ? column % DIGITS : 0;
+    const u32 column = LANE % 32 / 4, own = Streamed<Format>::PAIRED ? column / 2 : column;
+    const u32 plane = own < DIGITS ? own : 0;
     at.digits = shared.digits + plane * (a.width + 32) + stream_quarter() * 8;
     while (walk.item < items) {
         // Not before the end: what the launch behind asks for early stands in line before this.

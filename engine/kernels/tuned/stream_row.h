@@ -38,7 +38,6 @@ struct StreamShared {
     i8* digits;    // [DIGITS][width + 32], each digit in banks of its own
     float* scales; // [blocks], padded to four
     float* sums;   // [blocks][GROUPS]
-    i32* starts;   // [blocks][8 tiles][8 columns], where groups are paired
     float* row;    // [width], its norm's weights [width], 256 partial sums; where there is a norm
     float* chunks; // [tiles of the block][chunks][16]
 
@@ -53,8 +52,6 @@ struct StreamShared {
         digits = (i8*)pool_at(pool, bytes, at, digit_bytes), at += digit_bytes;
         scales = (float*)pool_at(pool, bytes, at, padded * 4), at += padded * 4;
         sums = (float*)pool_at(pool, bytes, at, blocks * GROUPS * 4), at += blocks * GROUPS * 4;
-        const u32 start_bytes = Streamed<Format>::PAIRED ? blocks * STREAM_TILES * 32 : 0;
-        starts = (i32*)pool_at(pool, bytes, at, start_bytes), at += start_bytes;
         const u32 row_bytes = a.norm.count != 0 ? (2 * width + BLOCK_THREADS) * 4 : 0;
         row = (float*)pool_at(pool, bytes, at, row_bytes), at += row_bytes;
         const u32 chunk_count = (blocks + STREAM_BLOCKS - 1) / STREAM_BLOCKS;
@@ -79,25 +76,6 @@ INLINE void stream_activation(const ProductStreamArguments& a,
         copy4(shared.scales + i, a.scales.at(i, 1));
     }
     copies_commit();
-}
-
-/// What a tile's sums begin with, where its weights are taken without their offset.
-template <typename Format, u32 DIGITS>
-INLINE void stream_starts(u32 width, const StreamShared<Format, DIGITS>& shared) {
-    if constexpr (Streamed<Format>::PAIRED) {
-        const u32 count = width / Format::VALUES * STREAM_TILES * STREAM_COLUMNS;
-        for (u32 i = THREAD_X; i < count; i += WIDE_THREADS) {
-            const u32 tile = i / STREAM_COLUMNS, column = i % STREAM_COLUMNS;
-            i32 sum = 0;
-            if (column < 2 * DIGITS) {
-                const u32 k = tile * TILE_K + column / DIGITS * 16;
-                const Word4 words = load16(shared.digits + column % DIGITS * (width + 32) + k);
-                for (u32 word : words.words) sum = dot4(word, 0x01010101u, sum);
-            }
-            shared.starts[i] = -32 * sum;
-        }
-        BARRIER();
-    }
 }
 
 /// Starts the copies of the norm's weights, which the next group of copies takes along.

@@ -3,8 +3,8 @@
 //
 // A tile's k is 32 neighbours in the block, eight of them in each quarter of the lanes. Where a
 // group of weights has 32 values, column n is digit n, and the sum of each tile meets its scale as
-// an integer. Where it has 16, a tile is two groups: column n is digit n % DIGITS of group
-// n / DIGITS, with zeros in the other group's half.
+// an integer. Where it has 16, a tile is two groups: column n is digit n / 2 of group n % 2, with
+// zeros in the other group's half, and a lane's two columns come to one sum.
 #pragma once
 #include "slices.h"
 #include "tile_formats.h"
@@ -31,8 +31,9 @@ struct StreamFloats {
 };
 
 /// `Streamed<Format>`: STRIDE, from row to row of a stage of shared memory, so that the lanes that
-/// read at once find different banks; STAGES that a wave has under way; `sums` adds a block's
-/// integer sums to columns 2q and 2q + 1 of both rows; `keep` reads the block's floats.
+/// read at once find different banks; STAGES that a wave has under way; `sums` are a block's integer
+/// sums: of both rows two columns, 2q and 2q + 1, or where groups are paired the one that these
+/// make; `keep` reads the block's floats.
 template <typename Format>
 struct Streamed;
 
@@ -55,8 +56,7 @@ struct StreamedNibbles {
         out.mins[row][0] = mins.words[0];
         out.mins[row][1] = mins.words[1];
     }
-    INLINE_STATIC void sums(const u8* one, const u8* two, const i8* digits, u32, const i32*,
-                            i32* out) {
+    INLINE_STATIC void sums(const u8* one, const u8* two, const i8* digits, i32 (&out)[4]) {
         const u32 q = stream_quarter();
         const u8* const rows[2] = {one, two};
         Word4 scales[2];
@@ -91,8 +91,8 @@ struct Streamed<Q5_K> : StreamedNibbles<Q5_K, 48> {
     static constexpr u32 STEP = 2, STRIDE = 352, STAGES = 2, SKIP = 0;
 };
 
-/// Q6_K: groups of 16, and weights that begin at -32. A tile's sums begin with -32 times those of
-/// its digits, `starts`, so that weights from 0 to 63 are operands as they are.
+/// Q6_K: groups of 16. An operand is four times its weight, which puts six bits where a byte has
+/// its sign, so that -32 costs no more than a bit that is turned; sums are divided at the end.
 template <>
 struct Streamed<Q6_K> {
     static constexpr bool PAIRED = true;
@@ -101,36 +101,47 @@ struct Streamed<Q6_K> {
     INLINE_STATIC void keep(const u8* block, u32 row, StreamFloats& out) {
         out.d[row] = *(const u16*)(block + 208);
     }
+    /// COUNT words from `offset` of the block that begins `odd`, 0 or 2, behind `base`. What is
+    /// read on both sides is of the row's stage.
+    template <u32 COUNT>
+    INLINE_STATIC void load(const u8* base, u32 odd, u32 offset, u32* words) {
+        u32 raw[COUNT + 1];
+        UNROLL
+        for (u32 i = 0; i <= COUNT; ++i) raw[i] = load4(base + offset + i * 4);
+        words_of<2, COUNT>(raw, odd, words);
+    }
     /// What a lane has of half `half` of a block.
     struct Half {
         u32 low[2][2], high[2];
-        INLINE_MEMBER void load(const u8* block, u32 half, u32 q) {
-            load_words<2, 2>(block + half * 64 + q * 8, low[0]);
-            load_words<2, 2>(block + half * 64 + 32 + q * 8, low[1]);
-            load_words<2, 2>(block + 128 + half * 32 + q * 8, high);
+        INLINE_MEMBER void fetch(const u8* base, u32 odd, u32 half, u32 q) {
+            load<2>(base, odd, half * 64 + q * 8, low[0]);
+            load<2>(base, odd, half * 64 + 32 + q * 8, low[1]);
+            load<2>(base, odd, 128 + half * 32 + q * 8, high);
+            // The upper bit of every pair: 4 w - 128 has it turned.
+            UNROLL
+            for (u32& word : high) word ^= 0xaaaaaaaau;
         }
-        /// Word i of quarter `quarter` of the half.
+        /// Word i of quarter `quarter` of the half: 4 (w - 32) for w from 0 to 63.
         INLINE_MEMBER u32 word(u32 quarter, u32 i) const {
-            const u32 nibbles = low[quarter % 2][i] >> quarter / 2 * 4 & 0x0f0f0f0fu;
-            return nibbles | (high[i] >> quarter * 2 & 0x03030303u) << 4;
+            const u32 nibbles = low[quarter % 2][i], pairs = high[i] << (6 - quarter * 2);
+            const u32 four = quarter < 2 ? nibbles << 2 : nibbles >> 2;
+            return (four & 0x3c3c3c3cu) | (pairs & 0xc0c0c0c0u);
         }
     };
-    INLINE_STATIC void sums(const u8* one, const u8* two, const i8* digits, u32 digit_count,
-                            const i32* starts, i32* out) {
-        const u32 q = stream_quarter(), column = LANE / 4;
-        const u8* const rows[2] = {one, two};
+    INLINE_STATIC void sums(const u8* one, const u8* two, const i8* digits, i32 (&out)[4]) {
+        const u32 q = stream_quarter(), column = LANE % 32 / 4;
+        const u32 odd = (u32)(u64)one & 2u;  // both rows alike
+        const u8* const rows[2] = {one - odd, two - odd};
         // A column's digits are of one group of the two: zeros for the lanes of the other.
-        const u32 mask = column / digit_count == q / 2 ? ~0u : 0u;
-        // Which of a tile's two scales the lane's two columns take.
-        const u32 group[2] = {(2 * q) / digit_count != 0, (2 * q + 1) / digit_count != 0};
+        const u32 mask = column % 2 == q / 2 ? ~0u : 0u;
         Word4 scales[2];
         UNROLL
-        for (u32 r = 0; r < 2; ++r) load_words<2, 4>(rows[r] + 192, scales[r].words);
+        for (u32 r = 0; r < 2; ++r) load<4>(rows[r], odd, 192, scales[r].words);
         UNROLL
         for (u32 half = 0; half < 2; ++half) {
             Half raw[2];
             UNROLL
-            for (u32 r = 0; r < 2; ++r) raw[r].load(rows[r], half, q);
+            for (u32 r = 0; r < 2; ++r) raw[r].fetch(rows[r], odd, half, q);
             UNROLL
             for (u32 quarter = 0; quarter < 4; ++quarter) {
                 const u32 tile = half * 4 + quarter;
@@ -138,17 +149,16 @@ struct Streamed<Q6_K> {
                 UNROLL
                 for (u32 i = 0; i < 4; ++i) a[i] = raw[i % 2].word(quarter, i / 2);
                 stream_digits(digits + tile * TILE_K, mask, b);
-                const Word2 start = load8(starts + tile * STREAM_COLUMNS + 2 * q);
-                i32 dots[4];
-                UNROLL
-                for (u32 i = 0; i < 4; ++i) dots[i] = (i32)start.words[i % 2];
+                i32 dots[4] = {};
                 few_multiply(dots, a, b);
                 UNROLL
                 for (u32 i = 0; i < 4; ++i) {
-                    const u32 word = scales[i / 2].words[tile / 2] >> tile % 2 * 16;
-                    out[i] += (i32)(i8)(word >> group[i % 2] * 8) * dots[i];
+                    const u32 word = scales[i / 2].words[tile / 2];
+                    out[i / 2] += signed_byte_of(word, tile % 2 * 2 + i % 2) * dots[i];
                 }
             }
         }
+        out[0] >>= 2;
+        out[1] >>= 2;
     }
 };

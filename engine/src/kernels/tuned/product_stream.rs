@@ -96,7 +96,7 @@ fn plan(
     let (row, stages, block_bytes) = match kind {
         TensorType::Q4K => (288, 2, 32),
         TensorType::Q5K => (352, 2, 32),
-        TensorType::Q6K => (224, 2, 256),
+        TensorType::Q6K => (224, 2, 0),
         _ => return None,
     };
     if !(blocks * kind.block_bytes()).is_multiple_of(16) {
