@@ -79,3 +79,6 @@ INLINE float exp32(float x) {
     y = x > from_bits(0x42b17217u) ? infinity32() : y;
     return x == x ? y : nan32();
 }
+
+/// CONTRACT.md section 11.
+INLINE float swiglu32(float gate, float up) { return (gate / (1.0f + exp32(-gate))) * up; }

@@ -25,10 +25,11 @@ typedef unsigned long long u64;
 static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or LLP64 integers");
 
 // Threads of every block, the same on all devices, but for the kernels that have a pool of shared
-// memory (SHARED_POOL): WIDE_THREADS on NVIDIA; POOL_THREADS in engine/src/device/cuda/launch.rs.
+// memory (SHARED_POOL): up to WIDE_THREADS on NVIDIA; POOL_THREADS in
+// engine/src/device/cuda/launch.rs.
 #define BLOCK_THREADS 256u
 #if defined(__CUDACC_RTC__) || defined(__CUDACC__)
-#define WIDE_THREADS 384u
+#define WIDE_THREADS 512u
 #else
 #define WIDE_THREADS BLOCK_THREADS
 #endif
@@ -98,7 +99,7 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 // A kernel that calls inputs_ready by itself, after what needs no input of this token.
 #define KERNEL_AHEAD(name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(1) name(const Args a)
-// The same in blocks of WIDE_THREADS.
+// The same in blocks of up to WIDE_THREADS.
 #define KERNEL_WIDE(name, Args) \
     extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 1) name(const Args a)
 #endif

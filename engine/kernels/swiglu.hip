@@ -11,5 +11,5 @@ KERNEL(swiglu, SwigluArguments) {
     const float* gate = a.gate.at(first, count);
     const float* up = a.up.at(first, count);
     float* out = a.out.at(first, count);
-    EACH_THREAD(i, count) { out[i] = (gate[i] / (1.0f + exp32(-gate[i]))) * up[i]; }
+    EACH_THREAD(i, count) { out[i] = swiglu32(gate[i], up[i]); }
 }

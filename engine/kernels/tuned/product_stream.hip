@@ -7,7 +7,7 @@
 // chunks in order at the end; the digits' sums are exact.
 // Where a norm is given, every block of threads makes the row itself (stream_row.h), and leaves a
 // part of it in memory: this replaces norm_quantise as well.
-#include "stream_row.h"
+#include "stream_gate.h"
 
 static_assert(STREAM_EARLY > 0, "the first stage takes the norm's weights along");
 
@@ -26,35 +26,51 @@ INLINE u32 stream_chunks(const ProductStreamArguments& a) {
     return (blocks + STREAM_BLOCKS - 1) / STREAM_BLOCKS;
 }
 
-/// Which matrix a tile is in; `tile` becomes its number there.
-INLINE u32 stream_matrix(const ProductStreamArguments& a, u32& tile) {
-    u32 matrix = 0;
-    while (matrix + 1 < WAVE_MATRICES) {
-        const u32 tiles = (a.outputs[matrix] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
-        if (tile < tiles) break;
-        tile -= tiles;
-        ++matrix;
+/// A tile's matrix, and its number there.
+struct StreamTile {
+    u32 matrix, tile;
+};
+
+/// The tile in slot `slot` of the block of threads at `place`. Gate and up take turns, so that a
+/// block has both values of a column.
+INLINE StreamTile stream_tile(const ProductStreamArguments& a, u32 place, u32 slot) {
+    if (a.gated.count != 0) return {slot % 2, place + slot / 2 * a.stride};
+    StreamTile at = {0, place + slot * a.stride};
+    while (at.matrix + 1 < WAVE_MATRICES) {
+        const u32 tiles = (a.outputs[at.matrix] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
+        if (at.tile < tiles) break;
+        at.tile -= tiles;
+        ++at.matrix;
     }
-    return matrix;
+    return at;
+}
+
+/// Slots of the block of threads at `place`.
+INLINE u32 stream_slots(const ProductStreamArguments& a, u32 place) {
+    const u32 each = a.gated.count != 0 ? 2 : 1;
+    u32 all = 0;
+    for (u32 m = 0; m < WAVE_MATRICES; ++m) {
+        all += (a.outputs[m] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
+    }
+    return (all / each - place + a.stride - 1) / a.stride * each;
 }
 
 /// The walk at `item`, if there is one.
 template <typename Format>
-INLINE void stream_enter(const ProductStreamArguments& a, u32 first_tile, u32 items, u32 item,
+INLINE void stream_enter(const ProductStreamArguments& a, u32 place, u32 items, u32 item,
                          StreamWalk<Format>& walk) {
     const u32 chunks = stream_chunks<Format>(a), blocks = a.width / Format::VALUES;
     walk.item = item;
     walk.block = 0;
     if (item >= items) return;
-    u32 tile = first_tile + item / chunks * a.stride;
+    const StreamTile at = stream_tile(a, place, item / chunks);
     walk.chunk = item % chunks;
     const u32 left = blocks - walk.chunk * STREAM_BLOCKS;
     walk.blocks = left < STREAM_BLOCKS ? left : STREAM_BLOCKS;
-    const u32 matrix = stream_matrix(a, tile);
     const u64 row_bytes = (u64)blocks * Format::BYTES;
-    const u32 output = tile * STREAM_OUTPUTS, rest = a.outputs[matrix] - output;
+    const u32 output = at.tile * STREAM_OUTPUTS, rest = a.outputs[at.matrix] - output;
     walk.rows = rest < STREAM_OUTPUTS ? rest : STREAM_OUTPUTS;
-    walk.weights = a.weights[matrix].at(output * row_bytes, walk.rows * row_bytes);
+    walk.weights = a.weights[at.matrix].at(output * row_bytes, walk.rows * row_bytes);
 }
 
 /// Copies up to LANES pieces of 16 bytes of every row, from `first + OFFSET` to `end`.
@@ -77,7 +93,7 @@ INLINE void stream_rows(const StreamWalk<Format>& walk, u32 row_bytes, u32 first
 
 /// Starts the copies of the walk's next blocks into `stage`, and steps on.
 template <typename Format>
-INLINE void stream_copy(const ProductStreamArguments& a, u32 first_tile, u32 items,
+INLINE void stream_copy(const ProductStreamArguments& a, u32 place, u32 items,
                         StreamWalk<Format>& walk, u8* stage) {
     if (walk.item < items) {
         const u32 row_bytes = a.width / Format::VALUES * Format::BYTES;
@@ -99,7 +115,7 @@ INLINE void stream_copy(const ProductStreamArguments& a, u32 first_tile, u32 ite
         }
         walk.block += count;
         if (walk.block == walk.blocks) {
-            stream_enter(a, first_tile, items, walk.item + WIDE_WAVES, walk);
+            stream_enter(a, place, items, walk.item + stream_waves(a), walk);
         }
     }
     copies_commit();
@@ -209,21 +225,26 @@ INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Form
     }
 }
 
-/// The chunks of every output in order.
+/// The chunks of every output in order, and SwiGLU of two that belong together.
 template <typename Format, u32 DIGITS>
 INLINE void stream_totals(const ProductStreamArguments& a,
-                          const StreamShared<Format, DIGITS>& shared, u32 place, u32 tiles) {
-    const u32 chunks = stream_chunks<Format>(a);
-    for (u32 i = THREAD_X; i < tiles * STREAM_OUTPUTS; i += WIDE_THREADS) {
-        u32 tile = place + i / STREAM_OUTPUTS * a.stride;
-        const u32 matrix = stream_matrix(a, tile);
-        const u32 output = tile * STREAM_OUTPUTS + i % STREAM_OUTPUTS;
-        float total = 0.0f;
-        for (u32 chunk = 0; chunk < chunks; ++chunk) {
-            const u32 item = i / STREAM_OUTPUTS * chunks + chunk;
-            total = total + shared.chunks[item * STREAM_OUTPUTS + i % STREAM_OUTPUTS];
+                          const StreamShared<Format, DIGITS>& shared, u32 place, u32 slots) {
+    const u32 chunks = stream_chunks<Format>(a), each = a.gated.count != 0 ? 2 : 1;
+    for (u32 i = THREAD_X; i < slots / each * STREAM_OUTPUTS; i += a.threads) {
+        const u32 first = i / STREAM_OUTPUTS * each, row = i % STREAM_OUTPUTS;
+        float gate = 0.0f;
+        ROLL
+        for (u32 slot = first; slot < first + each; ++slot) {
+            const StreamTile at = stream_tile(a, place, slot);
+            const u32 output = at.tile * STREAM_OUTPUTS + row;
+            float total = 0.0f;
+            for (u32 chunk = 0; chunk < chunks; ++chunk) {
+                total = total + shared.chunks[(slot * chunks + chunk) * STREAM_OUTPUTS + row];
+            }
+            if (output < a.outputs[at.matrix]) a.out[at.matrix][output] = total;
+            if (slot > first) a.gated[output] = swiglu32(gate, total);
+            gate = total;
         }
-        if (output < a.outputs[matrix]) a.out[matrix][output] = total;
     }
 }
 
@@ -232,14 +253,9 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     typedef StreamShared<Format, DIGITS> Shared;
     constexpr u32 STAGES = Streamed<Format>::STAGES;
     SHARED_POOL(pool);
-    u32 all = 0;
-    for (u32 m = 0; m < WAVE_MATRICES; ++m) {
-        all += (a.outputs[m] + STREAM_OUTPUTS - 1) / STREAM_OUTPUTS;
-    }
-    const u32 tiles = (all - place + a.stride - 1) / a.stride;
-    const u32 items = tiles * stream_chunks<Format>(a);
+    const u32 slots = stream_slots(a, place), items = slots * stream_chunks<Format>(a);
     Shared shared;
-    shared.place(pool, a, tiles);
+    shared.place(pool, a, slots);
     const bool has_norm = a.norm.count != 0;
     if (has_norm) stream_weights(a, shared);
     StreamPlace at = {shared.ring + kept_here(WAVE * STAGES * Shared::STAGE), nullptr, place, items, 0};
@@ -267,12 +283,13 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     at.digits = shared.digits + plane * (a.width + 32) + stream_quarter() * 8;
     while (walk.item < items) {
         // Not before the end: what the launch behind asks for early stands in line before this.
-        if (walk.item + WIDE_WAVES >= items) next_may_begin();
+        if (walk.item + stream_waves(a) >= items) next_may_begin();
         stream_item<Format, DIGITS>(a, shared, walk, ahead, at);
-        stream_enter(a, place, items, walk.item + WIDE_WAVES, walk);
+        stream_enter(a, place, items, walk.item + stream_waves(a), walk);
     }
     BARRIER();
-    stream_totals<Format, DIGITS>(a, shared, place, tiles);
+    stream_totals<Format, DIGITS>(a, shared, place, slots);
+    if (a.gated.count != 0) stream_gate<DIGITS>(a, place, slots / 2, (u32*)shared.chunks);
 }
 
 #define PRODUCT_STREAM(suffix, Format) PRODUCT_STREAM_OF(suffix, Format)

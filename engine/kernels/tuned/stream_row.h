@@ -17,17 +17,22 @@ struct ProductStreamArguments {
     Span<const float> weight;
     Span<float> stream;
     Span<float> norm;                       // empty: there is no norm in front
-    FixedPointOut fixed;
+    Span<float> gated;                      // [outputs]: SwiGLU of two matrices; empty: there is none
+    Span<u32> arrivals;                     // [outputs / 256]: zeros before and after
+    FixedPointOut fixed;                    // of the norm
+    FixedPointOut gated_fixed;
     u32 outputs[WAVE_MATRICES];             // 0: there is no such matrix
     u32 width;
     u32 stride;                             // blocks of threads
     u32 pool_bytes;                         // of shared memory that were asked for
+    u32 threads;                            // of a block: fewer where a long row takes the memory
     float epsilon;
-    u32 unused;
 };
 
+INLINE u32 stream_waves(const ProductStreamArguments& a) { return a.threads / WAVE_LANES; }
+
 // Pieces of four values that a thread fetches before it stores the first of them.
-#define ROW_AHEAD 4u
+#define ROW_AHEAD 2u
 
 /// The shared memory of a block, in this order.
 template <typename Format, u32 DIGITS>
@@ -45,7 +50,7 @@ struct StreamShared {
     INLINE_MEMBER void place(Pool& pool, const ProductStreamArguments& a, u32 tiles) {
         const u32 bytes = a.pool_bytes, width = a.width;
         const u32 blocks = width / Format::VALUES, padded = (blocks + 3) / 4 * 4;
-        const u32 ring_bytes = WIDE_WAVES * Streamed<Format>::STAGES * STAGE;
+        const u32 ring_bytes = stream_waves(a) * Streamed<Format>::STAGES * STAGE;
         const u32 digit_bytes = DIGITS * (width + 32);
         u32 at = 0;
         ring = pool_at(pool, bytes, at, ring_bytes), at += ring_bytes;
@@ -64,15 +69,15 @@ template <typename Format, u32 DIGITS>
 INLINE void stream_activation(const ProductStreamArguments& a,
                               const StreamShared<Format, DIGITS>& shared) {
     const u32 blocks = a.width / Format::VALUES, pieces = a.width / 16;
-    for (u32 i = THREAD_X; i < DIGITS * pieces; i += WIDE_THREADS) {
+    for (u32 i = THREAD_X; i < DIGITS * pieces; i += a.threads) {
         const u32 digit = i / pieces, k = i % pieces * 16;
         copy16(shared.digits + digit * (a.width + 32) + k, a.digits.at(digit * a.width + k, 16));
     }
     constexpr u32 GROUPS = StreamShared<Format, DIGITS>::GROUPS;
-    for (u32 i = THREAD_X; i < blocks * GROUPS / 4; i += WIDE_THREADS) {
+    for (u32 i = THREAD_X; i < blocks * GROUPS / 4; i += a.threads) {
         copy16(shared.sums + i * 4, a.sums.at(i * 4, 4));
     }
-    for (u32 i = THREAD_X; i < blocks; i += WIDE_THREADS) {
+    for (u32 i = THREAD_X; i < blocks; i += a.threads) {
         copy4(shared.scales + i, a.scales.at(i, 1));
     }
     copies_commit();
@@ -82,7 +87,7 @@ INLINE void stream_activation(const ProductStreamArguments& a,
 template <typename Format, u32 DIGITS>
 INLINE void stream_weights(const ProductStreamArguments& a,
                            const StreamShared<Format, DIGITS>& shared) {
-    for (u32 i = THREAD_X * 4; i < a.width; i += WIDE_THREADS * 4) {
+    for (u32 i = THREAD_X * 4; i < a.width; i += a.threads * 4) {
         copy16(shared.row + a.width + i, a.weight.at(i, 4));
     }
 }
@@ -99,19 +104,19 @@ INLINE void stream_row(const ProductStreamArguments& a, const StreamShared<Forma
     const bool adds = a.branch.count != 0;
     const float* x = a.x.at(0, a.width);
     const float* branch = adds ? a.branch.at(0, a.width) : x;
-    for (u32 first = THREAD_X * 4; first < a.width; first += ROW_AHEAD * WIDE_THREADS * 4) {
+    for (u32 first = THREAD_X * 4; first < a.width; first += ROW_AHEAD * a.threads * 4) {
         Word4 values[ROW_AHEAD], more[ROW_AHEAD];
         // Without a condition, so that all loads are under way at once.
         UNROLL
         for (u32 i = 0; i < ROW_AHEAD; ++i) {
-            const u32 column = first + i * WIDE_THREADS * 4;
+            const u32 column = first + i * a.threads * 4;
             const u32 inside = column < a.width ? column : a.width - 4;
             values[i] = load16(x + inside);
             more[i] = load16(branch + inside);
         }
         UNROLL
         for (u32 i = 0; i < ROW_AHEAD; ++i) {
-            const u32 column = first + i * WIDE_THREADS * 4;
+            const u32 column = first + i * a.threads * 4;
             if (column >= a.width) break;
             for (u32 k = 0; adds && k < 4; ++k) {
                 values[i].words[k] =
@@ -153,6 +158,55 @@ INLINE float stream_factor(const ProductStreamArguments& a,
     return 1.0f / sqrt32(sum / (float)a.width + a.epsilon);
 }
 
+/// Eight neighbours of a block of 256 values in fixed point, as a lane of the wave has them that has
+/// the block.
+template <u32 DIGITS>
+struct EightFixed {
+    u32 words[DIGITS][2];
+    float scale;  // of the block
+    float group;  // the sum of a group of 32, which four lanes have
+};
+template <u32 DIGITS>
+INLINE EightFixed<DIGITS> fix_eight(const float (&values)[8]) {
+    float largest = 0.0f;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        const float magnitude = fixed_magnitude(values[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    const FixedScale scale = fixed_scale(largest_of(largest), DIGITS);
+    EightFixed<DIGITS> fixed = {};
+    fixed.scale = scale.scale;
+    i32 sum = 0;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        i32 rest = fixed_value(scale, values[i]);
+        sum += rest;
+        UNROLL
+        for (u32 digit = 0; digit < DIGITS; ++digit) {
+            const i8 low = (i8)(rest & 255);
+            fixed.words[digit][i / 4] |= (u32)(u8)low << i % 4 * 8;
+            rest = (rest - low) >> 8;
+        }
+    }
+    sum += shuffle_xor(sum, 1);
+    sum += shuffle_xor(sum, 2);
+    fixed.group = scale.scale * to_f32(sum);
+    return fixed;
+}
+/// Leaves them in memory, at columns `column` and on of a row of `width`.
+template <u32 DIGITS>
+INLINE void keep_eight(const FixedPointOut& out, u32 width, u32 column,
+                       const EightFixed<DIGITS>& fixed) {
+    UNROLL
+    for (u32 digit = 0; digit < DIGITS; ++digit) {
+        const u32* words = fixed.words[digit];
+        *(Word2*)out.digits.at(digit * width + column, 8) = {{words[0], words[1]}};
+    }
+    if (column % 32 == 0) out.sums[column / 32] = fixed.group;
+    if (column % 256 == 0) out.scales[column / 256] = fixed.scale;
+}
+
 /// The row's norm in fixed point to shared memory, and to memory. A wave has a block of 256 values,
 /// a lane eight that follow each other.
 template <typename Format, u32 DIGITS>
@@ -161,47 +215,26 @@ INLINE void stream_norm(const ProductStreamArguments& a, const StreamShared<Form
     constexpr u32 EACH = 8;
     const float factor = stream_factor<Format, DIGITS>(a, shared);
     ROLL
-    for (u32 block = WAVE; block < a.width / 256; block += WIDE_WAVES) {
+    for (u32 block = WAVE; block < a.width / 256; block += stream_waves(a)) {
         const bool keeps = stream_keeps(a, place, block * 256);
         const u32 column = block * 256 + LANE * EACH;
-        float values[EACH], largest = 0.0f;
+        float values[EACH];
         UNROLL
         for (u32 i = 0; i < EACH; ++i) {
             values[i] = (shared.row[column + i] * factor) * shared.row[a.width + column + i];
-            const float magnitude = fixed_magnitude(values[i]);
-            largest = magnitude > largest ? magnitude : largest;
         }
-        const FixedScale scale = fixed_scale(largest_of(largest), DIGITS);
-        u32 words[DIGITS][2] = {};
-        i32 sum = 0;
-        UNROLL
-        for (u32 i = 0; i < EACH; ++i) {
-            i32 rest = fixed_value(scale, values[i]);
-            sum += rest;
-            UNROLL
-            for (u32 digit = 0; digit < DIGITS; ++digit) {
-                const i8 low = (i8)(rest & 255);
-                words[digit][i / 4] |= (u32)(u8)low << i % 4 * 8;
-                rest = (rest - low) >> 8;
-            }
-        }
-        // Groups of 32 are four lanes'.
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        const float group = scale.scale * to_f32(sum);
+        const EightFixed<DIGITS> fixed = fix_eight<DIGITS>(values);
         UNROLL
         for (u32 digit = 0; digit < DIGITS; ++digit) {
-            const Word2 pair = {{words[digit][0], words[digit][1]}};
-            *(Word2*)(shared.digits + digit * (a.width + 32) + column) = pair;
-            if (keeps) *(Word2*)a.fixed.digits.at(digit * a.width + column, EACH) = pair;
+            const u32* words = fixed.words[digit];
+            *(Word2*)(shared.digits + digit * (a.width + 32) + column) = {{words[0], words[1]}};
         }
         if constexpr (Format::HAS_MIN) {
-            if (LANE % 4 == 0) shared.sums[column / 32] = group;
+            if (LANE % 4 == 0) shared.sums[column / 32] = fixed.group;
         }
-        if (LANE == 0) shared.scales[block] = scale.scale;
+        if (LANE == 0) shared.scales[block] = fixed.scale;
         if (keeps) {
-            if (LANE % 4 == 0) a.fixed.sums[column / 32] = group;
-            if (LANE == 0) a.fixed.scales[block] = scale.scale;
+            keep_eight<DIGITS>(a.fixed, a.width, column, fixed);
             float* norm = a.norm.at(column, EACH);
             UNROLL
             for (u32 i = 0; i < EACH; ++i) norm[i] = values[i];

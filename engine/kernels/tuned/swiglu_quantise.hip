@@ -19,8 +19,7 @@ KERNEL(swiglu_quantise, SwigluQuantiseArguments) {
     const u64 index = (u64)BLOCK_Y * a.width + column;
     float value = 0.0f;
     if (inside) {
-        const float gate = a.gate[index];
-        value = (gate / (1.0f + exp32(-gate))) * a.up[index];
+        value = swiglu32(a.gate[index], a.up[index]);
         a.out[index] = value;
     }
     fixed_point_write(a.fixed, a.width, BLOCK_Y, column, inside, {value}, maxima);

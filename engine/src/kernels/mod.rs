@@ -24,8 +24,9 @@ pub use quantise::{FixedPoint, Quantise};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use tuned::{
-    Branch, Chunks, HashTensor, NormQuantise, ProductWave, RopeKvWrite, Rotated, RowDigest,
-    SwigluQuantise, WaveMatrix, arrivals_count, chunks_count, split_chunks, split_values,
+    Branch, Chunks, Gated, HashTensor, NormQuantise, ProductWave, RopeKvWrite, Rotated, RowDigest,
+    SwigluQuantise, WaveMatrix, arrivals_count, chunks_count, gate_arrivals_count, split_chunks,
+    split_values,
 };
 
 pub(crate) use attention::HEAD_SIZE_LARGEST;

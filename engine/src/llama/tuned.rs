@@ -181,15 +181,15 @@ impl Engine {
         let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
         let branch = Some((&space.wo, &space.attn_residual));
         let x = (self.workspace.stream(pass, index), branch);
-        self.norm_products_into(pass, x, (&layer.ffn_norm, &space.ffn_norm), &matrices)?;
+        let norm = (&layer.ffn_norm, &space.ffn_norm);
+        let down = [(&layer.ffn_down, &space.down)];
+        self.norm_gate_into(pass, x, norm, &matrices, (&space.swiglu, &down))?;
         let mut see =
             |name, buffer| watch.see(self, pass, (TapLevel::Op, name, Some(index)), buffer);
         see("attn_residual", &space.attn_residual)?;
         see("ffn_norm", &space.ffn_norm.values)?;
         see("gate", &space.gate)?;
         see("up", &space.up)?;
-        let down = [(&layer.ffn_down, &space.down)];
-        self.gate_into(pass, (&space.gate, &space.up), &space.swiglu, &down)?;
         see("swiglu", &space.swiglu.values)?;
         self.products_into(pass, &space.swiglu, &down)?;
         see("down", &space.down)?;

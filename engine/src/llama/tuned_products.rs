@@ -7,7 +7,7 @@ use super::weights::Matrix;
 use super::workspace::{Activation, FixedBuffers};
 use crate::device::{Buffer, DeviceError, View};
 use crate::kernels::{
-    Branch, NormQuantise, Product, ProductWave, Quantise, SwigluQuantise, WAVE_MATRICES,
+    Branch, Gated, NormQuantise, Product, ProductWave, Quantise, SwigluQuantise, WAVE_MATRICES,
     WaveMatrix, split_chunks, split_values,
 };
 
@@ -20,9 +20,7 @@ impl Engine {
         norm: (&Buffer, &Activation),
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
-        let branch =
-            branch.map(|(branch, stream)| Branch { branch: branch.all(), stream: stream.all() });
-        self.norm_products_view_into(pass, (x.all(), branch), norm, matrices)
+        self.norm_products_view_into(pass, (x.all(), branch.map(to_branch)), norm, matrices)
     }
 
     /// One launch for the norm and the products behind it, as far as they are of one type, where
@@ -34,9 +32,8 @@ impl Engine {
         (weight, norm): (&Buffer, &Activation),
         matrices: &[(&Matrix, &Buffer)],
     ) -> Result<(), DeviceError> {
-        let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
-        let (rows, epsilon) = (pass.rows, self.config.epsilon);
-        let input = NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon };
+        let input = self.norm_of(pass, (x, branch), weight);
+        let NormQuantise { width, rows, .. } = input;
         let streamed = matrices.first().and_then(|(first, _)| {
             let serves = self.kernels.serves_norm_product_stream(first.kind, width, rows);
             norm.fixed.iter().find(|fixed| serves && fixed.serves(first)).zip(Some(first.kind))
@@ -54,6 +51,52 @@ impl Engine {
         self.kernels.norm_product_stream(input, norm.values.all(), product, &now)?;
         self.quantise_for(pass, norm, matrices, Some(fixed))?;
         self.products_into(pass, norm, &matrices[same..])
+    }
+
+    /// The norm, gate and up, and `swiglu` of them in every layout that the matrices `behind` read:
+    /// one launch, where there is such a kernel.
+    pub(super) fn norm_gate_into(
+        &self,
+        pass: Pass,
+        x: (&Buffer, Option<(&Buffer, &Buffer)>),
+        norm: (&Buffer, &Activation),
+        matrices: &[(&Matrix, &Buffer); 2],
+        (out, behind): (&Activation, &[(&Matrix, &Buffer)]),
+    ) -> Result<(), DeviceError> {
+        let [(gate, gate_out), (up, up_out)] = *matrices;
+        let shape = (gate.width, gate.outputs);
+        let alike = gate.kind == up.kind && shape == (up.width, up.outputs);
+        let serves = alike && self.kernels.serves_norm_gate_stream(gate.kind, shape, pass.rows);
+        let row = norm.1.fixed.iter().find(|fixed| serves && fixed.serves(gate));
+        let whole = |fixed: &&FixedBuffers| (fixed.block, fixed.group) == (256, 32);
+        let first = layouts(out, behind).find(whole);
+        let Some((row, first)) = row.zip(first) else {
+            self.norm_products_into(pass, x, norm, matrices)?;
+            return self.gate_into(pass, (gate_out, up_out), out, behind);
+        };
+        let normalised = self.norm_of(pass, (x.0.all(), x.1.map(to_branch)), norm.0);
+        let NormQuantise { width, rows, .. } = normalised;
+        let product = ProductWave { kind: gate.kind, x: row.fixed_point(), width, rows };
+        let gated = Gated {
+            out: out.values.all(),
+            fixed: first.fixed_point(),
+            arrivals: self.workspace.arrivals.all(),
+        };
+        let now = matrices.map(wave_matrix);
+        self.kernels.norm_gate_stream(normalised, norm.1.values.all(), product, &now, gated)?;
+        self.quantise_for(pass, norm.1, matrices, Some(row))?;
+        self.quantise_for(pass, out, behind, Some(first))
+    }
+
+    fn norm_of<'a>(
+        &self,
+        pass: Pass,
+        (x, branch): (View<'a, f32>, Option<Branch<'a>>),
+        weight: &'a Buffer,
+    ) -> NormQuantise<'a> {
+        let width = u32::try_from(self.config.hidden).expect("sizes were compared with 2^24");
+        let (rows, epsilon) = (pass.rows, self.config.epsilon);
+        NormQuantise { x, branch, weight: weight.all(), width, rows, epsilon }
     }
 
     /// `swiglu`, and the same in fixed point in every layout that the matrices read.
@@ -161,13 +204,17 @@ fn same_type(matrices: &[(&Matrix, &Buffer)]) -> usize {
     same.count().min(WAVE_MATRICES)
 }
 
+/// A branch, and where its sum with the stream goes.
+fn to_branch<'a>((branch, stream): (&'a Buffer, &'a Buffer)) -> Branch<'a> {
+    Branch { branch: branch.all(), stream: stream.all() }
+}
+
+fn wave_matrix<'a>((matrix, out): (&'a Matrix, &'a Buffer)) -> WaveMatrix<'a> {
+    WaveMatrix { weights: matrix.buffer.all(), outputs: matrix.outputs, out: out.all() }
+}
+
 fn wave_matrices<'a>(matrices: &[(&'a Matrix, &'a Buffer)]) -> Vec<WaveMatrix<'a>> {
-    let wave = |(matrix, out): &(&'a Matrix, &'a Buffer)| WaveMatrix {
-        weights: matrix.buffer.all(),
-        outputs: matrix.outputs,
-        out: out.all(),
-    };
-    matrices.iter().map(wave).collect()
+    matrices.iter().copied().map(wave_matrix).collect()
 }
 
 /// The layouts of fixed point that these matrices read an activation in, each once.

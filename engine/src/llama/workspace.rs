@@ -14,6 +14,7 @@ use crate::device::{Arena, Buffer, DeviceError, Part};
 use crate::gguf::TensorType;
 use crate::kernels::{
     FixedPoint, KEY_TILE, Kernels, RowDigest, activation_block, activation_group, arrivals_count,
+    gate_arrivals_count,
 };
 use std::collections::BTreeSet;
 
@@ -23,8 +24,8 @@ pub(super) struct FixedBuffers {
     digits: Buffer,
     scales: Buffer,
     sums: Buffer,
-    block: u32,
-    group: u32,
+    pub(super) block: u32,
+    pub(super) group: u32,
 }
 
 impl FixedBuffers {
@@ -109,7 +110,7 @@ pub(super) struct Workspace {
     /// a of the chunks of a few rows, `[rows][heads][chunks][head_size]`. All layers write it in
     /// turn; what is missing there shows in `chunk_maxima`.
     pub(super) chunk_sums: Buffer,
-    /// Counters of the blocks that attend for a few rows: zeros between launches.
+    /// Counters of blocks that finish together what several began: zeros between launches.
     pub(super) arrivals: Buffer,
     /// Chunks of products of a few rows, before they are added up.
     pub(super) split: Buffer,
@@ -146,13 +147,15 @@ impl TunedSizes {
         let rows = u64::from(WAVE_ROWS) * config.heads as u64;
         let chunks = context.div_ceil(KEY_TILE as usize) as u64 + 1;
         let width = u32::try_from(config.heads * config.head_size).unwrap_or(u32::MAX);
+        let attended = arrivals_count(width, WAVE_ROWS);
+        let feed_forward = u32::try_from(config.feed_forward).unwrap_or(u32::MAX);
         let most = |(outputs, width): (u64, u64)| {
             outputs.saturating_mul(width.div_ceil(256)).saturating_mul(ubatch as u64)
         };
         Self {
             digests: digests_of(config, ubatch),
             parts: rows.saturating_mul(chunks),
-            arrivals: u64::from(arrivals_count(width, WAVE_ROWS)),
+            arrivals: u64::from(attended.max(gate_arrivals_count(feed_forward))),
             split: matrices.map(most).max().unwrap_or(0).min(SPLIT_VALUES_MAX),
         }
     }

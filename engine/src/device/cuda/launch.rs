@@ -4,8 +4,8 @@ use super::super::backend::{BLOCK_THREADS, Grid, Kernel, Pool};
 use cudarc::driver::{result, sys};
 use std::ffi::c_void;
 
-/// Threads of a block that has a pool; `WIDE_THREADS` in platform.h.
-pub(super) const POOL_THREADS: u32 = 384;
+/// Threads of a block that has a pool, at most; `WIDE_THREADS` in platform.h.
+pub(super) const POOL_THREADS: u32 = 512;
 
 /// Enqueues a launch; with `overlap` it may begin before the one in front has ended.
 ///

@@ -24,6 +24,7 @@ mod tiles_tests;
 pub use attention_split::{Chunks, arrivals_count, chunks_count};
 pub use hash_rows::{HashTensor, RowDigest};
 pub use norm_quantise::{Branch, NormQuantise};
+pub use product_stream::{Gated, gate_arrivals_count};
 pub use product_tiles::{split_chunks, split_values};
 pub use product_wave::{ProductWave, WaveMatrix};
 pub use rope_kv_write::{RopeKvWrite, Rotated};

@@ -2,7 +2,7 @@
 //! shared memory.
 
 use super::super::product::load_named;
-use super::super::quantise::FixedPointOut;
+use super::super::quantise::{FixedPoint, FixedPointOut};
 use super::super::{Kernels, grid};
 use super::norm_quantise::{self, NormQuantise};
 use super::product_wave::{MATRICES as WAVE_MATRICES, ProductWave, WaveMatrix};
@@ -20,6 +20,10 @@ const LANES: u32 = 32;
 /// With less shared memory a multiprocessor may get two blocks of threads of a launch that begins
 /// early, while another has none.
 const EXCLUSIVE_BYTES: u64 = 116 << 10;
+/// Threads of a block where more leave a long row too little memory.
+const FEWER_THREADS: u32 = 384;
+/// Values of a block of SwiGLU in fixed point.
+const GATED_BLOCK: u32 = 256;
 /// Sums of squares that a norm adds up at the end; `BLOCK_THREADS` in `platform.h`.
 const PARTIAL_SUMS: u64 = 256;
 /// A block of threads keeps the chunks' sums of its tiles up to here, and more blocks share them
@@ -40,17 +44,44 @@ struct Arguments {
     weight: Span,
     stream: Span,
     norm: Span,
+    gated: Span,
+    arrivals: Span,
     fixed: FixedPointOut,
+    gated_fixed: FixedPointOut,
     outputs: [u32; WAVE_MATRICES],
     width: u32,
     stride: u32,
     pool_bytes: u32,
+    threads: u32,
     epsilon: f32,
-    unused: u32,
 }
 
 /// A norm in front of a product, and where it goes.
 type Norm<'a> = (NormQuantise<'a>, View<'a, f32>);
+
+/// Where SwiGLU of two products goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated<'a> {
+    /// `[outputs]`.
+    pub out: View<'a, f32>,
+    /// The same in blocks of 256 and groups of 32.
+    pub fixed: FixedPoint<'a>,
+    /// As many as [`gate_arrivals_count`] says: zeros, before a launch and after it.
+    pub arrivals: View<'a, u32>,
+}
+
+/// Counters of arrivals for SwiGLU of `outputs` values.
+pub fn gate_arrivals_count(outputs: u32) -> u32 {
+    outputs.div_ceil(GATED_BLOCK)
+}
+
+/// What a launch does beside products.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    has_norm: bool,
+    /// Two matrices of as many outputs, whose tiles take turns.
+    is_gated: bool,
+}
 
 macro_rules! names {
     ($($kind:ident $suffix:literal),*) => {
@@ -78,7 +109,7 @@ pub(super) fn load(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
     stride: u32,
-    pool_bytes: u32,
+    pool: Pool,
 }
 
 /// `StreamShared` in `product_stream.hip`, or `None` where rows are no whole pieces of 16 bytes.
@@ -87,8 +118,8 @@ fn plan(
     digit_count: u64,
     width: u32,
     outputs: impl Iterator<Item = u32>,
-    (multiprocessors, waves): (u32, u32),
-    has_norm: bool,
+    (multiprocessors, threads): (u32, u32),
+    ends: Ends,
 ) -> Option<Plan> {
     let width = u64::from(width);
     let blocks = width / kind.block_values();
@@ -104,55 +135,73 @@ fn plan(
     }
     let chunks = blocks.div_ceil(CHUNK_BLOCKS);
     let tiles: u64 = outputs.map(|outputs| u64::from(outputs).div_ceil(OUTPUTS)).sum();
-    let tile_bytes = chunks * OUTPUTS * 4;
+    // What a block of threads takes at a time.
+    let each = if ends.is_gated { 2 } else { 1 };
+    let tiles = tiles / each;
+    let tile_bytes = chunks * OUTPUTS * 4 * each;
     // Every multiprocessor has one block, or as many as keep few enough tiles, one after another.
     let together = u64::from(multiprocessors).min(tiles).max(1);
     let most = (CHUNK_SUMS_BYTES / tile_bytes).max(1);
     let stride = together * tiles.div_ceil(together).div_ceil(most);
     let stride = stride.min(tiles).max(1);
-    let bytes = u64::from(waves) * stages * OUTPUTS * row
+    let bytes = u64::from(threads / LANES) * stages * OUTPUTS * row
         + digit_count * (width + 32)
         + blocks.next_multiple_of(4) * 4
         + blocks * block_bytes
-        + if has_norm { (2 * width + PARTIAL_SUMS) * 4 } else { 0 }
+        + if ends.has_norm { (2 * width + PARTIAL_SUMS) * 4 } else { 0 }
         + tiles.div_ceil(stride) * tile_bytes;
-    Some(Plan {
-        stride: u32::try_from(stride).ok()?,
-        pool_bytes: u32::try_from(bytes.max(EXCLUSIVE_BYTES)).ok()?,
-    })
+    let bytes = u32::try_from(bytes.max(EXCLUSIVE_BYTES)).ok()?;
+    Some(Plan { stride: u32::try_from(stride).ok()?, pool: Pool { bytes, threads } })
 }
 
 impl Kernels {
     /// Whether [`Kernels::product_stream`] serves this shape on this device.
     pub fn serves_product_stream(&self, kind: TensorType, width: u32, rows: u32) -> bool {
-        self.serves_stream((kind, width, rows), false)
+        self.serves_stream((kind, width, rows), Ends::default())
     }
 
     /// Whether [`Kernels::norm_product_stream`] does.
     pub fn serves_norm_product_stream(&self, kind: TensorType, width: u32, rows: u32) -> bool {
-        self.serves_stream((kind, width, rows), true)
+        self.serves_stream((kind, width, rows), Ends { has_norm: true, is_gated: false })
     }
 
-    fn serves_stream(&self, (kind, width, rows): (TensorType, u32, u32), has_norm: bool) -> bool {
+    /// Whether [`Kernels::norm_gate_stream`] does, for gate and up of `outputs` each.
+    pub fn serves_norm_gate_stream(
+        &self,
+        kind: TensorType,
+        (width, outputs): (u32, u32),
+        rows: u32,
+    ) -> bool {
+        let ends = Ends { has_norm: true, is_gated: true };
+        outputs.is_multiple_of(GATED_BLOCK) && self.serves_stream((kind, width, rows), ends)
+    }
+
+    fn serves_stream(&self, (kind, width, rows): (TensorType, u32, u32), ends: Ends) -> bool {
         let has = self.tuned().product_stream.iter().any(|(candidate, _)| *candidate == kind);
-        let plan = |outputs| self.stream_plan(kind, width, [outputs].into_iter(), has_norm);
+        let fits = |outputs| self.stream_plan(kind, width, [outputs].into_iter(), ends).is_some();
         // The chunks of a block of threads take no more than one tile's sums or the limit.
         let largest = self.multiprocessors.saturating_mul(1 << 12);
-        let most = self.pool.map_or(0, |pool| pool.bytes);
-        let fits = |plan: Plan| plan.pool_bytes <= most;
-        rows == 1 && has && plan(16).is_some_and(fits) && plan(largest).is_some_and(fits)
+        rows == 1 && has && fits(2 * OUTPUTS as u32) && fits(largest)
     }
 
+    /// With as many threads as leave memory enough.
     fn stream_plan(
         &self,
         kind: TensorType,
         width: u32,
-        outputs: impl Iterator<Item = u32>,
-        has_norm: bool,
+        outputs: impl Iterator<Item = u32> + Clone,
+        ends: Ends,
     ) -> Option<Plan> {
         let digit_count = self.activations().digit_count() as u64;
-        let waves = self.pool?.threads / LANES;
-        plan(kind, digit_count, width, outputs, (self.multiprocessors, waves), has_norm)
+        let pool = self.pool?;
+        [pool.threads, FEWER_THREADS]
+            .into_iter()
+            .filter(|threads| *threads <= pool.threads)
+            .filter_map(|threads| {
+                let here = (self.multiprocessors, threads);
+                plan(kind, digit_count, width, outputs.clone(), here, ends)
+            })
+            .find(|plan| plan.pool.bytes <= pool.bytes)
     }
 
     /// As [`Kernels::product_wave`], of one row, where [`Kernels::serves_product_stream`] says so.
@@ -167,7 +216,7 @@ impl Kernels {
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
-        self.stream(None, input, matrices)
+        self.stream(None, input, matrices, None)
     }
 
     /// [`Kernels::norm_quantise`] into `norm` and `input.x`, and the products of what it writes.
@@ -187,7 +236,32 @@ impl Kernels {
     ) -> Result<(), DeviceError> {
         let shape = (normalised.width, normalised.rows);
         assert_eq!(shape, (input.width, input.rows), "width and rows of the norm");
-        self.stream(Some((normalised, norm)), input, matrices)
+        self.stream(Some((normalised, norm)), input, matrices, None)
+    }
+
+    /// The same for gate and up, and SwiGLU of their products.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a view is too short for the shape.
+    ///
+    /// # Panics
+    /// With a norm of another shape, matrices of unlike outputs, a layout of `gated.fixed` that
+    /// its field does not name, or what [`Kernels::serves_norm_gate_stream`] does not.
+    pub fn norm_gate_stream(
+        &self,
+        normalised: NormQuantise<'_>,
+        norm: View<'_, f32>,
+        input: ProductWave<'_>,
+        matrices: &[WaveMatrix<'_>; 2],
+        gated: Gated<'_>,
+    ) -> Result<(), DeviceError> {
+        let shape = (normalised.width, normalised.rows);
+        assert_eq!(shape, (input.width, input.rows), "width and rows of the norm");
+        let [gate, up] = matrices.each_ref().map(|matrix| matrix.outputs);
+        assert!(gate == up && gate.is_multiple_of(GATED_BLOCK), "{gate} and {up} outputs");
+        let layout = (gated.fixed.block, gated.fixed.group);
+        assert_eq!(layout, (GATED_BLOCK, 32), "block and group of SwiGLU");
+        self.stream(Some((normalised, norm)), input, matrices, Some(gated))
     }
 
     fn stream(
@@ -195,36 +269,51 @@ impl Kernels {
         norm: Option<Norm<'_>>,
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
+        gated: Option<Gated<'_>>,
     ) -> Result<(), DeviceError> {
         let ProductWave { kind, width, rows, .. } = input;
-        let served = self.serves_stream((kind, width, rows), norm.is_some());
+        let ends = Ends { has_norm: norm.is_some(), is_gated: gated.is_some() };
+        let served = self.serves_stream((kind, width, rows), ends);
         assert!(served, "{kind}, {width} values in {rows} rows");
         let outputs = matrices.iter().map(|matrix| matrix.outputs);
-        let plan = self.stream_plan(kind, width, outputs, norm.is_some()).expect("it is served");
+        let plan = self.stream_plan(kind, width, outputs, ends).expect("it is served");
         let kernel = super::super::of_type(&self.tuned().product_stream, kind);
-        let threads = self.pool.expect("it is served").threads;
-        let kernel = &kernel.with_pool(Pool { bytes: plan.pool_bytes, threads });
+        let kernel = &kernel.with_pool(plan.pool);
         let (mut accesses, outputs) = self.few_rows(kernel, input, matrices, norm.is_none())?;
         let mut arguments = Arguments {
             outputs,
             width,
             stride: plan.stride,
-            pool_bytes: plan.pool_bytes,
+            pool_bytes: plan.pool.bytes,
+            threads: plan.pool.threads,
             fixed: FixedPointOut::none(),
+            gated_fixed: FixedPointOut::none(),
             ..Arguments::zeroed()
         };
         if let Some((normalised, norm)) = norm {
             accesses.extend(norm_quantise::accesses(&normalised, norm));
             arguments.epsilon = normalised.epsilon;
-            (accesses, arguments.fixed) =
-                self.with_fixed(kernel, accesses, Some(input.x), width, rows)?;
+        }
+        if let Some(Gated { out, arrivals, .. }) = gated {
+            accesses.push(Access::write("gated", out, u64::from(outputs[0])));
+            let count = u64::from(gate_arrivals_count(outputs[0]));
+            accesses.push(Access::update("arrivals", arrivals, count));
         }
         let span = |index: usize| accesses.get(index).map_or(Span::zeroed(), Access::span);
         let (weights, out) = ([0, 1, 2].map(span), [3, 4, 5].map(span));
-        let [digits, scales, sums, x, branch, weight, stream, norm] =
-            [6, 7, 8, 9, 10, 11, 12, 13].map(span);
+        let [digits, scales, sums, x, branch, weight, stream, norm_span, gated_span, arrivals] =
+            [6, 7, 8, 9, 10, 11, 12, 13, 14, 15].map(span);
+        if norm.is_some() {
+            (accesses, arguments.fixed) =
+                self.with_fixed(kernel, accesses, Some(input.x), width, rows)?;
+        }
+        if let Some(Gated { fixed, .. }) = gated {
+            (accesses, arguments.gated_fixed) =
+                self.with_fixed(kernel, accesses, Some(fixed), outputs[0], rows)?;
+        }
         let spans = Arguments { weights, out, digits, scales, sums, ..arguments };
-        let arguments = Arguments { x, branch, weight, stream, norm, ..spans };
+        let spans = Arguments { x, branch, weight, stream, norm: norm_span, ..spans };
+        let arguments = Arguments { gated: gated_span, arrivals, ..spans };
         let grid = grid(kernel, u64::from(plan.stride), 1)?;
         self.device.launch(kernel, grid, &accesses, &arguments)
     }

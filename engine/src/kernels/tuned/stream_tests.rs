@@ -152,6 +152,92 @@ fn norm_product_stream_is_residual_norm_quantise_and_product() {
     }
 }
 
+/// Gate, up, SwiGLU and its fixed point, each by its plain kernel.
+fn gate_apart(
+    kernels: &Kernels,
+    kind: TensorType,
+    row: [&[f32]; 3],
+    weights: [&[u8]; 2],
+) -> ([Vec<u32>; 3], Vec<Vec<u8>>) {
+    let [gate, up] = weights.map(|weights| norm_and_product(kernels, kind, row, weights).2);
+    let floats = |bits: &[u32]| bits.iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>();
+    let upload = |bits: &[u32]| kernels.device().upload("values", &floats(bits)).unwrap();
+    let (gates, ups, out) = (upload(&gate), upload(&up), upload(&gate));
+    kernels.swiglu(gates.all(), ups.all(), out.all(), gate.len() as u32).unwrap();
+    let gated = bits(&out, gate.len());
+    let fixed = quantised(kernels, &floats(&gated), gated.len(), 256, 32).bytes();
+    ([gate, up, gated], fixed)
+}
+
+/// The same by the one kernel, twice, as the counters of arrivals have to come back to zero.
+fn gate_streamed(
+    kernels: &Kernels,
+    kind: TensorType,
+    [x, branch, weight]: [&[f32]; 3],
+    weights: [&[u8]; 2],
+) -> ([Vec<u32>; 3], Vec<Vec<u8>>) {
+    let (width, outputs) = (x.len(), weights[0].len() / row_bytes(kind, x.len()));
+    let device = kernels.device();
+    let upload = |values: &[f32]| device.upload("values", values).unwrap();
+    let [x, branch, weight] = [x, branch, weight].map(upload);
+    let [stream, norm] = [width, width].map(|count| upload(&vec![0.0; count]));
+    let [gate, up, gated] = [outputs; 3].map(|count| upload(&vec![0.0; count]));
+    let row = Fixed::allocate(kernels, width, 256, activation_group(kind));
+    let fixed = Fixed::allocate(kernels, outputs, 256, 32);
+    let matrices = weights.map(|weights| device.upload("w", weights).unwrap());
+    let counters = vec![0_u32; gate_arrivals_count(outputs as u32) as usize];
+    let arrivals = device.upload("arrivals", &counters).unwrap();
+    for _ in 0..2 {
+        let normalised = NormQuantise {
+            x: x.all(),
+            branch: Some(Branch { branch: branch.all(), stream: stream.all() }),
+            weight: weight.all(),
+            width: width as u32,
+            rows: 1,
+            epsilon: 1e-5,
+        };
+        let input = ProductWave { kind, x: row.view(), width: width as u32, rows: 1 };
+        let pair = [(&matrices[0], &gate), (&matrices[1], &up)].map(|(matrix, out)| WaveMatrix {
+            weights: matrix.all(),
+            outputs: outputs as u32,
+            out: out.all(),
+        });
+        let into = Gated { out: gated.all(), fixed: fixed.view(), arrivals: arrivals.all() };
+        kernels.norm_gate_stream(normalised, norm.all(), input, &pair, into).unwrap();
+        assert_eq!(bits(&arrivals, counters.len()), counters, "arrivals");
+    }
+    ([&gate, &up, &gated].map(|buffer| bits(buffer, outputs)), fixed.bytes())
+}
+
+/// Threads of the host stand for multiprocessors: blocks of threads share blocks of 256 values.
+#[test]
+fn norm_gate_stream_is_norm_products_swiglu_and_quantise() {
+    let mut numbers = Numbers(11);
+    let devices = pools();
+    for (kind, blocks, outputs) in
+        [(TensorType::Q4K, 2, 256), (TensorType::Q5K, 5, 768), (TensorType::Q6K, 8, 512)]
+    {
+        for activations in ALL_ACTIVATIONS {
+            let width = blocks * 256;
+            let row = [(); 3].map(|()| numbers.floats(width));
+            let row = row.each_ref().map(Vec::as_slice);
+            let weights = [(); 2].map(|()| numbers.blocks(kind, outputs * blocks));
+            let weights = weights.each_ref().map(Vec::as_slice);
+            let oracle = Kernels::load(&plain(), activations, KvType::F32).unwrap();
+            let (apart, fixed) = gate_apart(&oracle, kind, row, weights);
+            for device in &devices {
+                let kernels = Kernels::load(device, activations, KvType::F32).unwrap();
+                let (actual, actual_fixed) = gate_streamed(&kernels, kind, row, weights);
+                for (name, (a, b)) in ["gate", "up", "swiglu"].iter().zip(actual.iter().zip(&apart))
+                {
+                    assert!(same(a, b), "{name}, {kind} {activations:?}");
+                }
+                assert_eq!(actual_fixed, fixed, "{kind} {activations:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn product_stream_serves_what_fits() {
     for device in pools() {
@@ -160,6 +246,9 @@ fn product_stream_serves_what_fits() {
         assert!(serves(TensorType::Q4K, 4096, 1));
         assert!(serves(TensorType::Q6K, 14336, 1));
         assert!(kernels.serves_norm_product_stream(TensorType::Q6K, 8192, 1));
+        let gates = |outputs| kernels.serves_norm_gate_stream(TensorType::Q4K, (4096, outputs), 1);
+        assert!(gates(14336));
+        assert!(!gates(14336 + 32), "no whole blocks of 256");
         assert!(!serves(TensorType::Q4K, 4096, 2), "one row");
         assert!(!serves(TensorType::Q8_0, 4096, 1), "no such kernel");
         assert!(!serves(TensorType::Q6K, 256, 1), "rows are no whole pieces of 16 bytes");
