@@ -144,6 +144,18 @@ INLINE i32 signed_byte_of(u32 word, u32 i) {
 #endif
 }
 
+/// Byte `i` of four words, in their order.
+INLINE u32 bytes_of(const u32* words, u32 i) {
+#if defined(__CUDACC_RTC__) || defined(__CUDACC__)
+    const u32 two = i | (4 + i) << 4;
+    const u32 low = __byte_perm(words[0], words[1], two);
+    return __byte_perm(low, __byte_perm(words[2], words[3], two), 0x5410);
+#else
+    return byte_of(words[0], i) | byte_of(words[1], i) << 8 | byte_of(words[2], i) << 16 |
+           byte_of(words[3], i) << 24;
+#endif
+}
+
 /// sum + the dot product of four signed bytes.
 INLINE i32 dot4(u32 a, u32 b, i32 sum) {
 #if defined(LOCKSTEP_WAVES)

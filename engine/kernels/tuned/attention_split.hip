@@ -153,7 +153,7 @@ INLINE void join_complete(const AttentionSplitArguments<Element>& a, u32 row, u3
     // Behind what joins chunks takes, from `stage` on.
     static_assert(SLICES + BLOCK_THREADS / 32 <= STAGE_HEADS * CHUNK_KEYS, "weights have room");
     u32* const complete = (u32*)shared.weights;
-    float* maxima = shared.weights + SLICES;
+    u32* maxima = complete + SLICES;
     if (THREAD_X < slices.count) {
         const u32 due = slices.due * (chunks < a.stride ? chunks : a.stride);
         u32* const counter = a.arrivals.at(row * slices.all + slices.first + THREAD_X, 1);

@@ -12,16 +12,20 @@ struct FixedPointOut {
     u32 block, group, digit_count, unused;
 };
 
-#define FIXED_POINT_SHARED(name) SHARED(float, name, BLOCK_THREADS / 32)
+#define FIXED_POINT_SHARED(name) SHARED(u32, name, BLOCK_THREADS / 32)
 
-/// Largest of LANES neighbouring lanes; NaN is never taken.
-template <u32 LANES = 32>
-INLINE float largest_of(float value) {
-    for (u32 mask = LANES / 2; mask > 0; mask /= 2) {
-        const float other = shuffle_xor(value, mask);
-        value = other > value ? other : value;
+/// What counts for the largest magnitude: bits without their sign, which are in the order of
+/// magnitudes, and those of infinity or more where a value is not finite.
+INLINE u32 fixed_magnitude(float value) { return to_bits(value) & 0x7fffffffu; }
+
+/// Largest of LANES neighbouring lanes, of which every FROM know theirs.
+template <u32 LANES = 32, u32 FROM = 1>
+INLINE u32 largest_of(u32 magnitude) {
+    for (u32 mask = FROM; mask < LANES; mask *= 2) {
+        const u32 other = shuffle_xor(magnitude, mask);
+        magnitude = other > magnitude ? other : magnitude;
     }
-    return value;
+    return magnitude;
 }
 
 /// How the values of a block become fixed point: CONTRACT.md section 5, steps 1 and 2.
@@ -31,10 +35,11 @@ struct FixedScale {
     bool usable;
 };
 
-/// From the largest magnitude of a block, infinity where a value is not finite.
-INLINE FixedScale fixed_scale(float largest, u32 digit_count) {
+/// From the largest magnitude of a block.
+INLINE FixedScale fixed_scale(u32 magnitude, u32 digit_count) {
     const i32 limit = digit_count == 3 ? 8355711 : digit_count == 2 ? 32639 : 127;
-    const bool bad = !(largest < infinity32());
+    const float largest = from_bits(magnitude);
+    const bool bad = magnitude >= to_bits(infinity32());
     const bool vanishes = largest < power_of_two(-100);
     const bool usable = !bad && !vanishes;
     const float scale = bad ? nan32() : vanishes ? 0.0f : largest / to_f32(limit);
@@ -48,9 +53,9 @@ INLINE i32 fixed_value(const FixedScale& block, float value) {
     return below < -block.limit ? -block.limit : below;
 }
 
-/// What counts for the largest magnitude: infinity stands for "not finite", as a finite one is
-/// never that large.
-INLINE float fixed_magnitude(float value) { return is_finite(value) ? abs32(value) : infinity32(); }
+/// Its digits, the least significant in the lowest byte: what every digit of -128 to 127 adds to be
+/// a byte of 0 to 255 is added to all of them at once, and taken away from each.
+INLINE u32 fixed_digits(i32 value) { return ((u32)value + 0x00808080u) ^ 0x00808080u; }
 
 /// Writes elements `column` and on of row `row`, EACH of them, whose values this thread has. All
 /// threads of a block come here, with columns that follow each other from a multiple of 256; those
@@ -61,15 +66,15 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
                               const float (&values)[EACH], Shared& shared) {
     // Lanes that have 32 values, and those of 256.
     constexpr u32 LANES = 32 / EACH, WAVES = 8 / EACH;
-    float largest = 0.0f;
+    u32 largest = 0;
     UNROLL
     for (u32 i = 0; i < EACH; ++i) {
-        const float magnitude = inside ? fixed_magnitude(values[i]) : 0.0f;
+        const u32 magnitude = inside ? fixed_magnitude(values[i]) : 0;
         largest = magnitude > largest ? magnitude : largest;
     }
     largest = largest_of<LANES>(largest);
     if (out.block == 256) {
-        if constexpr (LANES < 32) largest = largest_of<32>(largest);
+        largest = largest_of<32, LANES>(largest);
         if (THREAD_X % 32 == 0) shared[THREAD_X / 32] = largest;
         BARRIER();
         const u32 first = THREAD_X / 32 / WAVES * WAVES;
@@ -80,11 +85,13 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
         }
     }
     const FixedScale block = fixed_scale(largest, out.digit_count);
-    i32 rest[EACH], sum = 0;
+    u32 words[EACH];
+    i32 sum = 0;
     UNROLL
     for (u32 i = 0; i < EACH; ++i) {
-        rest[i] = inside ? fixed_value(block, values[i]) : 0;
-        sum += rest[i];
+        const i32 value = inside ? fixed_value(block, values[i]) : 0;
+        words[i] = fixed_digits(value);
+        sum += value;
     }
     for (u32 mask = 1; mask * EACH < out.group; mask *= 2) sum += shuffle_xor(sum, mask);
     if (!inside) return;
@@ -92,9 +99,7 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
     for (u32 digit = 0; digit < out.digit_count; ++digit, digits += width) {
         UNROLL
         for (u32 i = 0; i < EACH; ++i) {
-            const i8 low = (i8)(rest[i] & 255);
-            digits[column + i] = low;
-            rest[i] = (rest[i] - low) >> 8;
+            digits[column + i] = (i8)(words[i] >> digit * 8 & 255);
         }
     }
     if (column % out.block == 0) {

@@ -238,6 +238,7 @@ INLINE void stream_totals(const ProductStreamArguments& a,
             const StreamTile at = stream_tile(a, place, slot);
             const u32 output = at.tile * STREAM_OUTPUTS + row;
             float total = 0.0f;
+            UNROLL_4
             for (u32 chunk = 0; chunk < chunks; ++chunk) {
                 total = total + shared.chunks[(slot * chunks + chunk) * STREAM_OUTPUTS + row];
             }

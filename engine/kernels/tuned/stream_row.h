@@ -168,26 +168,27 @@ struct EightFixed {
 };
 template <u32 DIGITS>
 INLINE EightFixed<DIGITS> fix_eight(const float (&values)[8]) {
-    float largest = 0.0f;
+    u32 largest = 0;
     UNROLL
     for (u32 i = 0; i < 8; ++i) {
-        const float magnitude = fixed_magnitude(values[i]);
+        const u32 magnitude = fixed_magnitude(values[i]);
         largest = magnitude > largest ? magnitude : largest;
     }
     const FixedScale scale = fixed_scale(largest_of(largest), DIGITS);
     EightFixed<DIGITS> fixed = {};
     fixed.scale = scale.scale;
+    u32 words[8];
     i32 sum = 0;
     UNROLL
     for (u32 i = 0; i < 8; ++i) {
-        i32 rest = fixed_value(scale, values[i]);
-        sum += rest;
-        UNROLL
-        for (u32 digit = 0; digit < DIGITS; ++digit) {
-            const i8 low = (i8)(rest & 255);
-            fixed.words[digit][i / 4] |= (u32)(u8)low << i % 4 * 8;
-            rest = (rest - low) >> 8;
-        }
+        const i32 value = fixed_value(scale, values[i]);
+        words[i] = fixed_digits(value);
+        sum += value;
+    }
+    UNROLL
+    for (u32 digit = 0; digit < DIGITS; ++digit) {
+        fixed.words[digit][0] = bytes_of(&words[0], digit);
+        fixed.words[digit][1] = bytes_of(&words[4], digit);
     }
     sum += shuffle_xor(sum, 1);
     sum += shuffle_xor(sum, 2);
