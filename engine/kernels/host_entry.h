@@ -110,7 +110,7 @@ struct SharedArray {
 #endif
 
 #define KERNEL_DENSE(blocks, name, Args) KERNEL(name, Args)
-#define KERNEL_AHEAD(name, Args) KERNEL(name, Args)
+#define KERNEL_AHEAD(blocks, name, Args) KERNEL(name, Args)
 #define KERNEL_WIDE(name, Args) KERNEL(name, Args)
 #define KERNEL(name, Args)                                                             \
     static void name##_block(const Args& a, const u32 BLOCK_X, const u32 BLOCK_Y);     \

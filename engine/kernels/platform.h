@@ -85,7 +85,7 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #if defined(__HIP__)
 #define KERNEL_DENSE(blocks, name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
-#define KERNEL_AHEAD(name, Args) KERNEL(name, Args)
+#define KERNEL_AHEAD(blocks, name, Args) KERNEL_DENSE(blocks, name, Args)
 #else
 // A kernel that needs so many blocks on a multiprocessor of NVIDIA's to hide its waiting. Launches
 // there may begin before the one in front has ended, so that every kernel waits for its inputs.
@@ -96,9 +96,10 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
         name##_body(a);                                                        \
     }                                                                          \
     INLINE void name##_body(const Args& a)
-// A kernel that calls inputs_ready by itself, after what needs no input of this token.
-#define KERNEL_AHEAD(name, Args) \
-    extern "C" __global__ void KERNEL_ATTRIBUTES(1) name(const Args a)
+// The same, for a kernel that calls inputs_ready by itself, after what does not need what the launch
+// in front writes.
+#define KERNEL_AHEAD(blocks, name, Args) \
+    extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
 // The same in blocks of up to WIDE_THREADS.
 #define KERNEL_WIDE(name, Args) \
     extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 1) name(const Args a)

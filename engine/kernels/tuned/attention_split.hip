@@ -187,7 +187,6 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     constexpr u32 FRESH = SPLIT_ROWS * 2 * HEAD_VALUES;
     SHARED(float, space, STAGE_VALUES + QUERIES + WEIGHTS + FRESH);
     static_assert(JOIN_SHARED <= STAGE_VALUES + QUERIES, "what joins chunks takes their place");
-    next_may_begin();
     SplitShared shared;
     shared.stage = shared_at(space, 0, STAGE_VALUES);
     shared.queries = shared_at(space, STAGE_VALUES, QUERIES);
@@ -203,16 +202,22 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     place.chunk = BLOCK_X;
     const SplitSlices slices = split_slices(a, kv_head * group + head, place.heads, runs);
     const u64 kv_cache = (u64)kv_head * a.context * a.head_size;
+    // The position, and what the cache has from passes before, no launch right in front writes; keys
+    // of this pass are in the cache where they are not among the arguments.
+    if (a.k.count == 0) inputs_ready();
     place.position = a.position[0];
     place.keys = place.position + place.row + 1;
     if (BLOCK_X * CHUNK_KEYS >= place.keys) return;
     ROLL for (u32 chunk = BLOCK_X; chunk * CHUNK_KEYS < place.keys; chunk += a.stride) {
         enter_chunk(a, kv_cache, chunk, place);
         StageShare<Element> keys, values;
-        RowShare share = {};
-        if (chunk == BLOCK_X) share = fetch_row(a, place, kv_head);
         load_chunk(a, place, keys, values);
-        if (chunk == BLOCK_X) store_row(a, place, share, kv_head, run == 0, shared);
+        if (chunk == BLOCK_X) {
+            inputs_ready();
+            next_may_begin();
+            const RowShare share = fetch_row(a, place, kv_head);
+            store_row(a, place, share, kv_head, run == 0, shared);
+        }
         keys.store(shared.stage, stage_dimensions(a) * CHUNK_KEYS);
         score_keys(a, place, shared);
         BARRIER();
@@ -226,9 +231,9 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     join_complete(a, place.row, (place.keys + CHUNK_KEYS - 1) / CHUNK_KEYS, slices, shared);
 }
 
-KERNEL_DENSE(2, attention_split_f32, AttentionSplitArguments<float>) {
+KERNEL_AHEAD(2, attention_split_f32, AttentionSplitArguments<float>) {
     attention_split(a BLOCK_ARGUMENTS);
 }
-KERNEL_DENSE(2, attention_split_f16, AttentionSplitArguments<u16>) {
+KERNEL_AHEAD(2, attention_split_f16, AttentionSplitArguments<u16>) {
     attention_split(a BLOCK_ARGUMENTS);
 }

@@ -34,7 +34,7 @@ INLINE float tree_sum(float value, Shared& shared) {
     return sum;
 }
 
-KERNEL_AHEAD(norm_quantise, NormQuantiseArguments) {
+KERNEL_AHEAD(1, norm_quantise, NormQuantiseArguments) {
     SHARED(float, partial, BLOCK_THREADS);
     FIXED_POINT_SHARED(maxima);
     next_may_begin();
