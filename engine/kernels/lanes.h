@@ -113,7 +113,8 @@ INLINE u32 arrive(u32* counter) {
 #endif
 }
 
-/// The same value, one for all lanes, but nothing that is computed with it leaves its loop.
+/// The same value, but nothing that is computed with it leaves its loop, or is computed again where
+/// it is used. On AMD it is one for all lanes.
 INLINE u32 kept_here(u32 value) {
 #if defined(__HIP__)
     asm volatile("" : "+s"(value));

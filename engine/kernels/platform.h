@@ -96,8 +96,8 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
         name##_body(a);                                                        \
     }                                                                          \
     INLINE void name##_body(const Args& a)
-// The same, for a kernel that calls inputs_ready by itself, after what does not need what the launch
-// in front writes.
+// The same, for a kernel that calls inputs_ready by itself, behind what needs nothing of the launch
+// in front.
 #define KERNEL_AHEAD(blocks, name, Args) \
     extern "C" __global__ void KERNEL_ATTRIBUTES(blocks) name(const Args a)
 // The same in blocks of up to WIDE_THREADS.

@@ -7,6 +7,12 @@
 // Positions in a chunk, and in a tile of keys.
 #define CHUNK_KEYS 64u
 
+/// Where dimension `d` of the key of a position is in the cache of a KV head.
+INLINE u64 key_index(u32 position, u32 d, u32 head_size) {
+    const u64 tile = (u64)(position / CHUNK_KEYS) * CHUNK_KEYS * head_size;
+    return tile + (u64)d * CHUNK_KEYS + position % CHUNK_KEYS;
+}
+
 INLINE float cache_value(float x) { return x; }
 INLINE float cache_value(u16 half) {
 #if defined(__CUDACC_RTC__) || defined(__CUDACC__)

@@ -9,13 +9,6 @@
 // The last block to leave chunks of a slice of 512 columns joins them (attention_join.h).
 #include "attention_join.h"
 
-/// Where position `position` of a KV head is in the cache: of a key that of dimension 0.
-template <typename Element>
-INLINE u64 key_index(const AttentionSplitArguments<Element>& a, u32 kv_head, u32 position) {
-    const u64 tile = position / CHUNK_KEYS * CHUNK_KEYS * (u64)a.head_size;
-    return (u64)kv_head * a.context * a.head_size + tile + position % CHUNK_KEYS;
-}
-
 /// A pair of a new key and of its value, on their way from memory.
 struct FreshPair {
     Turning key;
@@ -45,10 +38,10 @@ INLINE void store_fresh(const AttentionSplitArguments<Element>& a, const FreshPa
     }
     if (!keeps) return;
     *(Word2*)a.k_rope.at(((u64)row * a.kv_heads + kv_head) * a.head_size + d, 2) = key;
-    const u64 first = ((u64)kv_head * a.context + position) * a.head_size + d;
+    const u64 cache = (u64)kv_head * a.context * a.head_size;
     UNROLL for (u32 i = 0; i < 2; ++i) {
-        a.keys[key_index(a, kv_head, position) + (d + i) * CHUNK_KEYS] = keys[i];
-        a.values[first + i] = values[i];
+        a.keys[cache + key_index(position, d + i, a.head_size)] = keys[i];
+        a.values[cache + (u64)position * a.head_size + d + i] = values[i];
     }
 }
 
@@ -202,7 +195,7 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     place.chunk = BLOCK_X;
     const SplitSlices slices = split_slices(a, kv_head * group + head, place.heads, runs);
     const u64 kv_cache = (u64)kv_head * a.context * a.head_size;
-    // The position, and what the cache has from passes before, no launch right in front writes; keys
+    // No launch right in front writes the position, or what the cache has from passes before; keys
     // of this pass are in the cache where they are not among the arguments.
     if (a.k.count == 0) inputs_ready();
     place.position = a.position[0];

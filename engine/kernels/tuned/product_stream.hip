@@ -6,7 +6,8 @@
 // A wave takes a chunk of 16 outputs at a time: its blocks are added in order by four lanes, the
 // chunks in order at the end; the digits' sums are exact.
 // Where a norm is given, every block of threads makes the row itself (stream_row.h), and leaves a
-// part of it in memory: this replaces norm_quantise as well.
+// part of it in memory: this replaces norm_quantise as well. Where two matrices are gate and up,
+// SwiGLU follows (stream_gate.h).
 #include "stream_gate.h"
 
 static_assert(STREAM_EARLY > 0, "the first stage takes the norm's weights along");
@@ -259,7 +260,8 @@ INLINE void product_stream(const ProductStreamArguments& a, u32 place) {
     shared.place(pool, a, slots);
     const bool has_norm = a.norm.count != 0;
     if (has_norm) stream_weights(a, shared);
-    StreamPlace at = {shared.ring + kept_here(WAVE * STAGES * Shared::STAGE), nullptr, place, items, 0};
+    u8* const ring = shared.ring + kept_here(WAVE * STAGES * Shared::STAGE);
+    StreamPlace at = {ring, nullptr, place, items, 0};
     StreamWalk<Format> ahead = {};
     stream_enter(a, place, items, WAVE, ahead);
     StreamWalk<Format> walk = ahead;

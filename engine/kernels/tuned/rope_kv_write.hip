@@ -71,8 +71,7 @@ INLINE void rope_kv_write(const RopeKvWriteArguments<Element>& a BLOCK_PARAMETER
         const u32 d = i / ROPE_ROWS;
         const u32 at = position + row;
         if (row >= rows) continue;
-        const u64 tile = cache + (u64)(at / CHUNK_KEYS) * CHUNK_KEYS * a.head_size;
-        const u64 index = tile + (u64)(2 * strip + d) * CHUNK_KEYS + at % CHUNK_KEYS;
+        const u64 index = cache + key_index(at, 2 * strip + d, a.head_size);
         cache_store(turned[row * ROPE_STRIDE + d], &a.keys[index]);
     }
 }

@@ -1,6 +1,6 @@
-// product_stream's end where its two matrices are gate and up: SwiGLU of their products (CONTRACT.md
-// section 11), and that in fixed point (section 5) by whichever block of threads is the last to
-// leave values of a block of 256. This replaces swiglu_quantise as well.
+// product_stream's end where its two matrices are gate and up. Their products' SwiGLU (CONTRACT.md
+// section 11) is in memory; whichever block of threads is the last to leave values of a block of
+// 256 brings it to fixed point (section 5). This replaces swiglu_quantise as well.
 #pragma once
 #include "stream_row.h"
 

@@ -17,7 +17,7 @@ struct ProductStreamArguments {
     Span<const float> weight;
     Span<float> stream;
     Span<float> norm;                       // empty: there is no norm in front
-    Span<float> gated;                      // [outputs]: SwiGLU of two matrices; empty: there is none
+    Span<float> gated;                      // [outputs]: SwiGLU of two matrices, or empty
     Span<u32> arrivals;                     // [outputs / 256]: zeros before and after
     FixedPointOut fixed;                    // of the norm
     FixedPointOut gated_fixed;
@@ -158,8 +158,7 @@ INLINE float stream_factor(const ProductStreamArguments& a,
     return 1.0f / sqrt32(sum / (float)a.width + a.epsilon);
 }
 
-/// Eight neighbours of a block of 256 values in fixed point, as a lane of the wave has them that has
-/// the block.
+/// Eight neighbours of a block of 256 in fixed point, as a lane of the block's wave has them.
 template <u32 DIGITS>
 struct EightFixed {
     u32 words[DIGITS][2];

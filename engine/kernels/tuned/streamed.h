@@ -31,9 +31,9 @@ struct StreamFloats {
 };
 
 /// `Streamed<Format>`: STRIDE, from row to row of a stage of shared memory, so that the lanes that
-/// read at once find different banks; STAGES that a wave has under way; `sums` are a block's integer
-/// sums: of both rows two columns, 2q and 2q + 1, or where groups are paired the one that these
-/// make; `keep` reads the block's floats.
+/// read at once find different banks; STAGES that a wave has under way; `sums` are those of a
+/// block, integers: of both rows two columns, 2q and 2q + 1, or where groups are paired the one
+/// that these make; `keep` reads the block's floats.
 template <typename Format>
 struct Streamed;
 
