@@ -11,12 +11,14 @@ pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
             "engine/kernels/rms_norm.hip",
             "engine/src/kernels/rms_norm.rs",
             "engine/kernels/tuned/norm_quantise.hip",
+            "engine/kernels/tuned/stream_row.h",
         ],
         Ok(Source::Product { .. }) => &[
             "engine/kernels/product.hip",
             "engine/kernels/product_float.hip",
             "engine/src/kernels/product.rs",
             "engine/kernels/tuned/product_wave.hip",
+            "engine/kernels/tuned/product_stream.hip",
             "engine/kernels/tuned/product_tiles.hip",
         ],
         Ok(Source::Rope { .. }) => &[
@@ -34,6 +36,7 @@ pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
             "engine/kernels/swiglu.hip",
             "engine/src/kernels/swiglu.rs",
             "engine/kernels/tuned/swiglu_quantise.hip",
+            "engine/kernels/tuned/product_stream.hip",
         ],
         Ok(Source::Residual { .. }) => {
             &["engine/kernels/residual.hip", "engine/src/kernels/residual.rs"]

@@ -38,6 +38,51 @@ fn product_stream_is_product() {
     assert!(!devices.is_empty() || !Device::usable_host_builds().contains(&HostBuild::Waves32));
 }
 
+/// The largest sums there are: every digit 127 or -127, every weight at one end of its range, with
+/// the scale that makes most of it.
+#[test]
+fn product_stream_holds_the_largest_sums() {
+    let (blocks, outputs) = (8, 16);
+    let width = blocks * 256;
+    for (kind, halves) in
+        [(TensorType::Q4K, &[0, 2][..]), (TensorType::Q5K, &[0, 2]), (TensorType::Q6K, &[208])]
+    {
+        for (byte, value) in [(0x00, 1.0), (0x00, -1.0), (0xff, 1.0), (0xff, -1.0)] {
+            let mut weights = vec![byte; outputs * row_bytes(kind, width)];
+            for block in weights.chunks_exact_mut(kind.block_bytes() as usize) {
+                if kind == TensorType::Q6K {
+                    block[192..208].fill(0x80);
+                }
+                for half in halves {
+                    block[*half..half + 2].copy_from_slice(&[0x00, 0x3c]);
+                }
+            }
+            let product = |device: &Device, stream: bool| {
+                let kernels = Kernels::load(device, Activations::I24, KvType::F32).unwrap();
+                let group = activation_group(kind);
+                let fixed = quantised(&kernels, &vec![value; width], width, 256, group);
+                let matrix = device.upload("w", &weights).unwrap();
+                let out = device.upload("out", &vec![0.0_f32; outputs]).unwrap();
+                let (weights, x, width) = (matrix.all(), fixed.view(), width as u32);
+                if stream {
+                    let wave = WaveMatrix { weights, outputs: outputs as u32, out: out.all() };
+                    let input = ProductWave { kind, x, width, rows: 1 };
+                    kernels.product_stream(input, &[wave]).unwrap();
+                } else {
+                    let outputs = outputs as u32;
+                    let input = Product { weights, kind, x, outputs, width, rows: 1 };
+                    kernels.product(input, out.all()).unwrap();
+                }
+                bits(&out, outputs)
+            };
+            let expected = product(&plain(), false);
+            for device in pools() {
+                assert_eq!(product(&device, true), expected, "{kind} {byte:#x} {value}");
+            }
+        }
+    }
+}
+
 /// Norm, fixed point and product, each by its plain kernel: bits of norm and product, and the bytes
 /// of the fixed point.
 fn norm_and_product(
