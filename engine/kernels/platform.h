@@ -34,15 +34,13 @@ static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "LP64 or
 #define WIDE_THREADS BLOCK_THREADS
 #endif
 
-// Before a loop over an array that has to stay in registers; twice, four times; not at all.
+// Before a loop over an array that has to stay in registers; four times; not at all.
 #if defined(__HIP__) || defined(__CUDACC_RTC__) || defined(__CUDACC__)
 #define UNROLL _Pragma("unroll")
-#define UNROLL_2 _Pragma("unroll 2")
 #define UNROLL_4 _Pragma("unroll 4")
 #define ROLL _Pragma("unroll 1")
 #else
 #define UNROLL
-#define UNROLL_2
 #define UNROLL_4
 #define ROLL
 #endif
