@@ -16,7 +16,6 @@
 #define LANE (THREAD_X % WAVE_LANES)
 #define WAVE (THREAD_X / WAVE_LANES)
 #define BLOCK_WAVES (BLOCK_THREADS / WAVE_LANES)
-#define WIDE_WAVES (WIDE_THREADS / WAVE_LANES)
 
 /// Four words that one load brings; the address is a multiple of 16.
 struct alignas(16) Word4 {
@@ -114,7 +113,7 @@ INLINE u32 arrive(u32* counter) {
 }
 
 /// The same value, but nothing that is computed with it leaves its loop, or is computed again where
-/// it is used. On AMD it is one for all lanes.
+/// it is used. AMD takes one for all lanes only.
 INLINE u32 kept_here(u32 value) {
 #if defined(__HIP__)
     asm volatile("" : "+s"(value));

@@ -195,8 +195,8 @@ INLINE void attention_split(const AttentionSplitArguments<Element>& a BLOCK_PARA
     place.chunk = BLOCK_X;
     const SplitSlices slices = split_slices(a, kv_head * group + head, place.heads, runs);
     const u64 kv_cache = (u64)kv_head * a.context * a.head_size;
-    // No launch right in front writes the position, or what the cache has from passes before; keys
-    // of this pass are in the cache where they are not among the arguments.
+    // The position, and what the cache has from passes before, are of launches before the one in
+    // front; keys of this pass are in the cache where they are not among the arguments.
     if (a.k.count == 0) inputs_ready();
     place.position = a.position[0];
     place.keys = place.position + place.row + 1;

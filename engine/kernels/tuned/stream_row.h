@@ -1,6 +1,6 @@
 // The activation row of product_stream in shared memory: as it is in memory, or made here from the
 // stream by residual, norm and fixed point (CONTRACT.md sections 11, 4 and 5), which costs every
-// block of threads a microsecond and saves a launch and its waiting.
+// block of threads a few microseconds and saves a launch and its waiting.
 #pragma once
 #include "few_rows.h"
 #include "fixed_point.h"

@@ -9,15 +9,14 @@
 #include "slices.h"
 #include "tile_formats.h"
 
-// Rows and columns of a tile, and blocks of a chunk.
+// Rows of a tile, and blocks of a chunk.
 #define STREAM_OUTPUTS 16u
-#define STREAM_COLUMNS 8u
 #define STREAM_BLOCKS 4u
 // Tiles' worth of k in a block.
 #define STREAM_TILES 8u
 // Stages that a wave asks for before its inputs are there. What is under way then stands in line
-// before the small launches' own reads: with two 87.4 us a layer of llama3-8b, with one 85.0, with
-// none 89.8 (an H100, 384 threads; 256 threads 88.0, and three or four stages are no better).
+// before the small launches' own reads, and what is not comes late: with one 69 us a layer of
+// llama3-8b, with two 73 (an H100, 512 threads), with none as many (with 384).
 #define STREAM_EARLY 1u
 
 /// A lane's place in a tile: row `LANE / 4` and the one eight below, quarter `LANE % 4` of k.
@@ -45,7 +44,7 @@ INLINE void stream_digits(const i8* digits, u32 mask, u32* out) {
 }
 
 /// Q4_K and Q5_K: groups of 32.
-template <typename Format, u32 NIBBLES>
+template <typename Format>
 struct StreamedNibbles {
     static constexpr bool PAIRED = false;
 
@@ -83,11 +82,11 @@ struct StreamedNibbles {
 };
 
 template <>
-struct Streamed<Q4_K> : StreamedNibbles<Q4_K, 16> {
+struct Streamed<Q4_K> : StreamedNibbles<Q4_K> {
     static constexpr u32 STEP = 2, STRIDE = 288, STAGES = 2, SKIP = 0;
 };
 template <>
-struct Streamed<Q5_K> : StreamedNibbles<Q5_K, 48> {
+struct Streamed<Q5_K> : StreamedNibbles<Q5_K> {
     static constexpr u32 STEP = 2, STRIDE = 352, STAGES = 2, SKIP = 0;
 };
 

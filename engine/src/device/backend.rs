@@ -34,7 +34,7 @@ impl Kernel {
     }
 }
 
-/// Blocks in x and y; every block has 256 threads.
+/// Blocks in x and y; every block has 256 threads, or those of the kernel's [`Pool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Blocks in x.
@@ -48,7 +48,7 @@ pub struct Grid {
 pub struct Pool {
     /// Bytes of a block.
     pub bytes: u32,
-    /// Threads of a block: `WIDE_THREADS` in platform.h.
+    /// Threads of a block: at most `WIDE_THREADS` in platform.h.
     pub threads: u32,
 }
 

@@ -36,7 +36,7 @@ pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
             "engine/kernels/swiglu.hip",
             "engine/src/kernels/swiglu.rs",
             "engine/kernels/tuned/swiglu_quantise.hip",
-            "engine/kernels/tuned/product_stream.hip",
+            "engine/kernels/tuned/stream_gate.h",
         ],
         Ok(Source::Residual { .. }) => {
             &["engine/kernels/residual.hip", "engine/src/kernels/residual.rs"]

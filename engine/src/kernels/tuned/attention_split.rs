@@ -107,7 +107,8 @@ fn rows_and_cache<E: Pod>(input: &Attention<'_, E>, front: Option<Front<'_, E>>)
 impl Kernels {
     /// `out[rows][heads][head_size]` of at most two rows, and the same in fixed point where that is
     /// wanted. With a front, `input` reads what that leaves. Writes all parts of `chunks`, for
-    /// [`chunks_count`] chunks of the largest position.
+    /// [`chunks_count`] chunks of the largest position. With a front, what the cache has of earlier
+    /// positions has to be there when the launch in front begins, as it may be read from then on.
     ///
     /// # Errors
     /// [`DeviceError`] when a view is too short, a size is not served, or the block of fixed point

@@ -77,10 +77,17 @@ pub fn gate_arrivals_count(outputs: u32) -> u32 {
 
 /// What a launch does beside products.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ends {
-    has_norm: bool,
+pub(super) struct Ends {
+    pub(super) has_norm: bool,
     /// Two matrices of as many outputs, whose tiles take turns.
-    is_gated: bool,
+    pub(super) is_gated: bool,
+}
+
+impl Ends {
+    /// Tiles that a block of threads takes at a time.
+    fn each(self) -> u64 {
+        if self.is_gated { 2 } else { 1 }
+    }
 }
 
 macro_rules! names {
@@ -107,12 +114,19 @@ pub(super) fn load(
 
 /// A launch's blocks of threads, and bytes of shared memory in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Plan {
+pub(super) struct Plan {
     stride: u32,
     pool: Pool,
 }
 
-/// `StreamShared` in `product_stream.hip`, or `None` where rows are no whole pieces of 16 bytes.
+/// How many tiles, or pairs of them, a block of threads keeps the chunks' sums of at most, and the
+/// bytes of one.
+fn kept(blocks: u64, ends: Ends) -> (u64, u64) {
+    let bytes = blocks.div_ceil(CHUNK_BLOCKS) * OUTPUTS * 4 * ends.each();
+    ((CHUNK_SUMS_BYTES / bytes.max(1)).max(1), bytes)
+}
+
+/// `StreamShared` in `stream_row.h`, or `None` where rows are no whole pieces of 16 bytes.
 fn plan(
     kind: TensorType,
     digit_count: u64,
@@ -133,15 +147,11 @@ fn plan(
     if !(blocks * kind.block_bytes()).is_multiple_of(16) {
         return None;
     }
-    let chunks = blocks.div_ceil(CHUNK_BLOCKS);
     let tiles: u64 = outputs.map(|outputs| u64::from(outputs).div_ceil(OUTPUTS)).sum();
-    // What a block of threads takes at a time.
-    let each = if ends.is_gated { 2 } else { 1 };
-    let tiles = tiles / each;
-    let tile_bytes = chunks * OUTPUTS * 4 * each;
+    let tiles = tiles / ends.each();
+    let (most, tile_bytes) = kept(blocks, ends);
     // Every multiprocessor has one block, or as many as keep few enough tiles, one after another.
     let together = u64::from(multiprocessors).min(tiles).max(1);
-    let most = (CHUNK_SUMS_BYTES / tile_bytes).max(1);
     let stride = together * tiles.div_ceil(together).div_ceil(most);
     let stride = stride.min(tiles).max(1);
     let bytes = u64::from(threads / LANES) * stages * OUTPUTS * row
@@ -176,16 +186,21 @@ impl Kernels {
         outputs.is_multiple_of(GATED_BLOCK) && self.serves_stream((kind, width, rows), ends)
     }
 
-    fn serves_stream(&self, (kind, width, rows): (TensorType, u32, u32), ends: Ends) -> bool {
+    pub(super) fn serves_stream(
+        &self,
+        (kind, width, rows): (TensorType, u32, u32),
+        ends: Ends,
+    ) -> bool {
         let has = self.tuned().product_stream.iter().any(|(candidate, _)| *candidate == kind);
         let fits = |outputs| self.stream_plan(kind, width, [outputs].into_iter(), ends).is_some();
-        // The chunks of a block of threads take no more than one tile's sums or the limit.
-        let largest = self.multiprocessors.saturating_mul(1 << 12);
-        rows == 1 && has && fits(2 * OUTPUTS as u32) && fits(largest)
+        // As many tiles as a block of threads ever keeps: no other outputs take more memory.
+        let (most, _) = kept(u64::from(width) / kind.block_values(), ends);
+        let tiles = u64::from(self.multiprocessors) * most * ends.each();
+        rows == 1 && has && u32::try_from(tiles * OUTPUTS).is_ok_and(fits)
     }
 
     /// With as many threads as leave memory enough.
-    fn stream_plan(
+    pub(super) fn stream_plan(
         &self,
         kind: TensorType,
         width: u32,

@@ -1,6 +1,7 @@
 //! Weights through shared memory against the plain kernels: equal bits.
 
 use super::super::{Kernels, Product, RmsNorm, activation_group};
+use super::product_stream::Ends;
 use super::tests::{
     ALL_ACTIVATIONS, Fixed, Numbers, bits, compare_products, plain, quantised, waves,
 };
@@ -298,5 +299,31 @@ fn product_stream_serves_what_fits() {
         assert!(!serves(TensorType::Q8_0, 4096, 1), "no such kernel");
         assert!(!serves(TensorType::Q6K, 256, 1), "rows are no whole pieces of 16 bytes");
         assert!(!serves(TensorType::Q4K, 1 << 17, 1), "more than shared memory holds");
+    }
+}
+
+/// What is served is served with any number of outputs: the chunks that a block of threads keeps
+/// take the more memory the more tiles it has.
+#[test]
+fn product_stream_has_a_plan_for_all_outputs() {
+    for device in pools() {
+        let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+        let mut served = 0;
+        for kind in [TensorType::Q4K, TensorType::Q5K, TensorType::Q6K] {
+            for width in (1024..32768).step_by(256) {
+                for (has_norm, is_gated) in [(false, false), (true, false), (true, true)] {
+                    let ends = Ends { has_norm, is_gated };
+                    if !kernels.serves_stream((kind, width, 1), ends) {
+                        continue;
+                    }
+                    served += 1;
+                    for outputs in (32..6400).step_by(32) {
+                        let plan = kernels.stream_plan(kind, width, [outputs].into_iter(), ends);
+                        assert!(plan.is_some(), "{kind} {width} {outputs} {ends:?}");
+                    }
+                }
+            }
+        }
+        assert!(served > 30, "{served}");
     }
 }
