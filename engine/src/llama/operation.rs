@@ -1,6 +1,5 @@
-//! One operation alone, on inputs that are given: the launches are those of a pass, but for SwiGLU
-//! of one row, which a pass may have in the launch of its products; the sequence and its cache stay
-//! as they are.
+//! One operation alone, on inputs that are given: the launches are those of a pass (but for SwiGLU
+//! of one row, which a pass may have behind its products); sequence and cache stay as they are.
 
 use super::engine::Engine;
 use super::layer::Pass;
@@ -255,6 +254,7 @@ impl Engine {
         let space = self.workspace.layer(pass, alone.layer);
         let layers = &self.weights.layers;
         let layer = &layers[alone.layer];
+        let down = [(&layer.ffn_down, &space.down)];
         match alone.tap {
             "embed" => self.embed(pass)?,
             "attn_norm" | "q" | "k" | "v" => {
@@ -292,14 +292,11 @@ impl Engine {
                 let matrices = [(&layer.ffn_gate, &space.gate), (&layer.ffn_up, &space.up)];
                 let x = (stream, Some((&space.wo, &space.attn_residual)));
                 let norm = (&layer.ffn_norm, &space.ffn_norm);
-                let down = [(&layer.ffn_down, &space.down)];
                 self.norm_gate_into(pass, x, norm, &matrices, (&space.swiglu, &down))?;
             }
             "swiglu" | "down" => {
                 self.put(alone, "gate", &space.gate)?;
                 self.put(alone, "up", &space.up)?;
-                // By a launch that begins with them, whatever a pass has.
-                let down = [(&layer.ffn_down, &space.down)];
                 self.gate_into(pass, (&space.gate, &space.up), &space.swiglu, &down)?;
                 self.products_into(pass, &space.swiglu, &down)?;
             }

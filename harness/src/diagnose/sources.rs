@@ -18,7 +18,6 @@ pub fn look_at(evidence: &Evidence<'_>, label: Label) -> Vec<&'static str> {
             "engine/kernels/product_float.hip",
             "engine/src/kernels/product.rs",
             "engine/kernels/tuned/product_wave.hip",
-            "engine/kernels/tuned/product_stream.hip",
             "engine/kernels/tuned/product_tiles.hip",
         ],
         Ok(Source::Rope { .. }) => &[
