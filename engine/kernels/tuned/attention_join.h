@@ -64,11 +64,11 @@ INLINE void join_run(const float* factors, const float* totals, const Word2* sum
         const Word4 words = load16(factors + i);
         const Word4 parts = load16(totals + i);
         UNROLL for (u32 j = 0; j < 4; ++j) {
+            if (i + j >= left) break;
             const Word2 own = sums[i + j];
             const float values[3] = {from_bits(parts.words[j]), from_bits(own.words[0]),
                                      from_bits(own.words[1])};
             float* const to[3] = {&total, &sum[0], &sum[1]};
-            if (i + j >= left) break;
             if (i + j == 0 && begins) {
                 UNROLL for (u32 k = 0; k < 3; ++k) *to[k] = values[k];
             } else {

@@ -249,8 +249,6 @@ impl Kernels {
         input: ProductWave<'_>,
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
-        let shape = (normalised.width, normalised.rows);
-        assert_eq!(shape, (input.width, input.rows), "width and rows of the norm");
         self.stream(Some((normalised, norm)), input, matrices, None)
     }
 
@@ -270,8 +268,6 @@ impl Kernels {
         matrices: &[WaveMatrix<'_>; 2],
         gated: Gated<'_>,
     ) -> Result<(), DeviceError> {
-        let shape = (normalised.width, normalised.rows);
-        assert_eq!(shape, (input.width, input.rows), "width and rows of the norm");
         let [gate, up] = matrices.each_ref().map(|matrix| matrix.outputs);
         assert!(gate == up && gate.is_multiple_of(GATED_BLOCK), "{gate} and {up} outputs");
         let layout = (gated.fixed.block, gated.fixed.group);
@@ -287,6 +283,10 @@ impl Kernels {
         gated: Option<Gated<'_>>,
     ) -> Result<(), DeviceError> {
         let ProductWave { kind, width, rows, .. } = input;
+        if let Some((normalised, _)) = &norm {
+            let shape = (normalised.width, normalised.rows);
+            assert_eq!(shape, (width, rows), "width and rows of the norm");
+        }
         let ends = Ends { has_norm: norm.is_some(), is_gated: gated.is_some() };
         let served = self.serves_stream((kind, width, rows), ends);
         assert!(served, "{kind}, {width} values in {rows} rows");
