@@ -62,7 +62,8 @@ INLINE void groups_copy_values(const ProductArguments& a, const TilesPlace& plac
     const u32 local = sums ? THREAD_X / 2 : THREAD_X % Stage::ROWS;
     const u64 block = (u64)groups_row(a, place, local) * place.blocks + step;
     if (sums) {
-        copy16(values + THREAD_X, a.sums.at(block * 8 + THREAD_X % 2 * 4, 4));
+        copy16(values + tiles_sums_place<2>(local, THREAD_X % 2),
+               a.sums.at(block * 8 + THREAD_X % 2 * 4, 4));
     } else if (THREAD_X < Stage::SUMS + Stage::ROWS) {
         copy4((float*)(values + Stage::SUMS) + local, a.scales.at(block, 1));
     }
@@ -116,10 +117,7 @@ INLINE void groups_factors(const Word4& header, float* factors) {
     // Both halves are there, so that no index depends on the lane.
     factors[At::scales(output) + half] = from_bits(half == 0 ? scales.words[0] : scales.words[1]);
     const u32 four = half == 0 ? mins.words[0] : mins.words[1];
-    Word4 floats;
-    UNROLL
-    for (u32 i = 0; i < 4; ++i) floats.words[i] = to_bits(to_f32((i32)byte_of(four, i)));
-    *(Word4*)(factors + At::mins(output) + half * 4) = floats;
+    *(Word2*)(factors + At::mins(output) + half * 2) = {two_floats(four, 0), two_floats(four, 1)};
 }
 
 // Unrolled, a digit's loads overlap the products of the one before (i24 with two blocks of threads:
@@ -264,8 +262,8 @@ INLINE void groups_product(const ProductArguments& a, const TilesPlace& place, W
     groups_copy<DIGITS>(a, place, place.first_step, 0, digits, values);
     for (u32 step = place.first_step; step < place.steps; ++step) {
         if (!AHEAD) weights = groups_load<Format>(a, place, step);
-        // Nobody reads the factors of the step before any more.
-        BARRIER();
+        // A wave has its own factors; no lane reads those of the step before any more.
+        wave_barrier();
         groups_factors<Format>(weights.header, factors);
         TilesOperands<1> operands;
         groups_operands<Format>(weights.raw, operands);

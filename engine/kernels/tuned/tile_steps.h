@@ -31,6 +31,13 @@ INLINE const Word4* tiles_next(const Word4* digits, u32 place, u32 chunk, u32 co
     return digits + (place ^ (chunk & 7)) + ((chunk & 8) + column * 8 * TILES_ROW_CHUNKS);
 }
 
+/// Where sums 4 `piece` and on of a row of a subtile lie, of PIECES fours. Lanes that read at the
+/// same time are in every second row.
+template <u32 PIECES>
+INLINE u32 tiles_sums_place(u32 row, u32 piece) {
+    return row * PIECES + (piece ^ row * PIECES / 8 % PIECES);
+}
+
 /// Where a block of threads is. It takes the steps from `first_step` to `steps`.
 struct TilesPlace {
     u32 first_output, first_row, blocks, first_step, steps, subtiles;
@@ -80,8 +87,9 @@ INLINE void tiles_copy(const ProductArguments& a, const TilesPlace& place, u32 s
         if (step < place.steps && THREAD_X < TILE_COLUMNS * PIECES) {
             const u32 column = first + THREAD_X / PIECES;
             const u64 from = column < a.rows ? column : a.rows - 1;
-            copy16(sums + THREAD_X, a.sums.at((from * place.blocks + step) * GROUPS +
-                                                  THREAD_X % PIECES * 4, 4));
+            const u32 piece = THREAD_X % PIECES;
+            copy16(sums + tiles_sums_place<PIECES>(THREAD_X / PIECES, piece),
+                   a.sums.at((from * place.blocks + step) * GROUPS + piece * 4, 4));
         }
     }
     copies_commit();
@@ -191,7 +199,8 @@ INLINE void tiles_operands(const TilesRows& rows, u32 step, u32 count,
     }
 }
 
-/// Where the floats of a step's weights are: of each output d, dmin and mins, or eight d and m.
+/// Where the floats of a step's weights are: of each output d, dmin and mins, of which two share a
+/// word, or eight d and m.
 template <typename Format>
 struct TilesFactors {
     static constexpr bool SMALL = Format::VALUES == 32;
@@ -200,13 +209,28 @@ struct TilesFactors {
     static constexpr u32 DMIN = Format::HAS_MIN && !SMALL ? 1 : 0;
     // Words of scales, four in each.
     static constexpr u32 SCALES = Tiled<Format>::GROUPED ? 2 : 0;
-    static constexpr u32 ALL = TILES_OUTPUTS * (D + DMIN + MINS + SCALES);
+    static constexpr u32 MIN_WORDS = SMALL ? MINS : MINS / 2;
+    static constexpr u32 ALL = TILES_OUTPUTS * (D + DMIN + MIN_WORDS + SCALES);
     // mins first, whose rows are read in fours.
-    INLINE_STATIC u32 mins(u32 output) { return output * MINS; }
-    INLINE_STATIC u32 d(u32 output) { return TILES_OUTPUTS * MINS + output * D; }
-    INLINE_STATIC u32 scales(u32 output) { return TILES_OUTPUTS * (MINS + D) + output * SCALES; }
-    INLINE_STATIC u32 dmin(u32 output) { return TILES_OUTPUTS * (MINS + D + SCALES) + output; }
+    INLINE_STATIC u32 mins(u32 output) { return output * MIN_WORDS; }
+    INLINE_STATIC u32 d(u32 output) { return TILES_OUTPUTS * MIN_WORDS + output * D; }
+    INLINE_STATIC u32 scales(u32 output) {
+        return TILES_OUTPUTS * (MIN_WORDS + D) + output * SCALES;
+    }
+    INLINE_STATIC u32 dmin(u32 output) {
+        return TILES_OUTPUTS * (MIN_WORDS + D + SCALES) + output;
+    }
 };
+
+/// Bytes 2 `i` and 2 `i` + 1 of a word as the upper halves of their floats, which have all of them:
+/// half of what shared memory brings, and a float again by one instruction.
+INLINE u32 two_floats(u32 bytes, u32 i) {
+    const u32 low = to_bits(to_f32((i32)byte_of(bytes, i * 2)));
+    return low >> 16 | to_bits(to_f32((i32)byte_of(bytes, i * 2 + 1)));
+}
+INLINE float one_float(u32 two, u32 i) {
+    return from_bits(i % 2 == 0 ? two << 16 : two & 0xffff0000u);
+}
 
 /// Two threads an output write them.
 template <typename Format>
@@ -232,11 +256,11 @@ INLINE void tiles_factors(const ProductArguments& a, const TilesPlace& place, u3
             if (half == 1) factors[At::dmin(output)] = load_half(at + Tiled<Format>::DMIN);
             const Word4 mins = Tiled<Format>::mins(at);
             UNROLL
-            for (u32 i = 0; i < At::MINS / 2; ++i) {
+            for (u32 i = 0; i < At::MINS / 4; ++i) {
                 // Both are there, so that no index depends on the thread.
-                const u32 first = mins.words[i / 4], second = mins.words[At::MINS / 8 + i / 4];
-                const u32 min = (half == 0 ? first : second) >> i % 4 * 8 & 255;
-                factors[At::mins(output) + half * (At::MINS / 2) + i] = to_f32((i32)min);
+                const u32 first = mins.words[i / 2], second = mins.words[At::MINS / 8 + i / 2];
+                const u32 two = two_floats(half == 0 ? first : second, i % 2);
+                factors[At::mins(output) + half * (At::MINS / 4) + i] = from_bits(two);
             }
         }
     }

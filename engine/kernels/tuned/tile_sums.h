@@ -101,7 +101,6 @@ INLINE void tiles_join(const float (&t)[TILES_HIGH][TILE_SUMS], const Word4* sum
     const u32 output = WAVE * TILES_HIGH * TILE_ROWS + tile_sum_row(0);
     const float *d = factors + At::d(output), *mins = factors + At::mins(output);
     const float* dmin = factors + At::dmin(output);
-    const Word4* lane_sums = sums + tile_sum_column(0) * (At::MINS / 4);
     const float* lane_scales = scales + tile_sum_column(0);
     UNROLL
     for (u32 high = 0; high < TILES_HIGH; ++high) {
@@ -112,14 +111,18 @@ INLINE void tiles_join(const float (&t)[TILES_HIGH][TILE_SUMS], const Word4* sum
             float& sum = chunk[high][i];
             sum = fma32(d[down] * lane_scales[across], t[high][i], sum);
             if constexpr (Format::HAS_MIN) {
+                constexpr u32 PIECES = At::MINS / 4;
                 float n = 0.0f;
                 UNROLL
-                for (u32 piece = 0; piece < At::MINS / 4; ++piece) {
-                    const Word4 m = load16(mins + down * At::MINS + piece * 4);
-                    const Word4 u = lane_sums[across * (At::MINS / 4) + piece];
+                for (u32 piece = 0; piece < PIECES; ++piece) {
+                    const Word4 m = load16(mins + down * At::MIN_WORDS + piece / 2 * 4);
+                    // Columns that a lane has are placed alike.
+                    const u32 from = tiles_sums_place<PIECES>(tile_sum_column(0), piece);
+                    const Word4 u = sums[from + across * PIECES];
                     UNROLL
                     for (u32 g = 0; g < 4; ++g) {
-                        n = fma32(from_bits(m.words[g]), from_bits(u.words[g]), n);
+                        const float min = one_float(m.words[piece % 2 * 2 + g / 2], g);
+                        n = fma32(min, from_bits(u.words[g]), n);
                     }
                 }
                 sum = fma32(-dmin[down], n, sum);
