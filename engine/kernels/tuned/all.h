@@ -3,6 +3,7 @@
 #include "../lanes.h"
 #include "norm_quantise.hip"
 #include "swiglu_quantise.hip"
+#include "quantise_rows.hip"
 #include "hash_rows.hip"
 #include "product_wave.hip"
 #include "rope_kv_write.hip"

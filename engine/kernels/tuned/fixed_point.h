@@ -97,9 +97,11 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
     if (!inside) return;
     i8* digits = out.digits.at((u64)row * out.digit_count * width, out.digit_count * width);
     for (u32 digit = 0; digit < out.digit_count; ++digit, digits += width) {
-        UNROLL
-        for (u32 i = 0; i < EACH; ++i) {
-            digits[column + i] = (i8)(words[i] >> digit * 8 & 255);
+        if constexpr (EACH == 4) {
+            *(u32*)(digits + column) = bytes_of(words, digit);
+        } else {
+            UNROLL
+            for (u32 i = 0; i < EACH; ++i) digits[column + i] = (i8)(words[i] >> digit * 8 & 255);
         }
     }
     if (column % out.block == 0) {
@@ -107,5 +109,31 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
     }
     if (column % out.group == 0) {
         out.sums[(u64)row * (width / out.group) + column / out.group] = block.scale * to_f32(sum);
+    }
+}
+
+/// Four values of a row of `width` from `column` on, zeros past its end. Rows begin at multiples of
+/// 16 bytes where the width is a multiple of four.
+INLINE void load_four(const float* row, u32 column, u32 width, float (&values)[4]) {
+    const bool whole = width % 4 == 0 && column < width;
+    const Word4 four = whole ? load16(row + column) : Word4{};
+    UNROLL
+    for (u32 i = 0; i < 4; ++i) {
+        values[i] = from_bits(four.words[i]);
+        if (!whole && column + i < width) values[i] = row[column + i];
+    }
+}
+
+/// The other way; nothing is written past the end.
+INLINE void store_four(float* row, u32 column, u32 width, const float (&values)[4]) {
+    if (width % 4 == 0) {
+        if (column >= width) return;
+        *(Word4*)(row + column) = {{to_bits(values[0]), to_bits(values[1]), to_bits(values[2]),
+                                    to_bits(values[3])}};
+        return;
+    }
+    UNROLL
+    for (u32 i = 0; i < 4; ++i) {
+        if (column + i < width) row[column + i] = values[i];
     }
 }

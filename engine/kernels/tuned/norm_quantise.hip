@@ -1,6 +1,6 @@
 // norm_quantise: stream = x + branch; norm = rms_norm(stream); norm in fixed point.
 // Replaces residual, rms_norm and quantise. CONTRACT.md sections 11, 4 and 5.
-// Grid: x = runs of `slices` slices of 256 columns, y = rows. Every block sums the squares of the
+// Grid: x = runs of `slices` slices of 1024 columns, y = rows. Every block sums the squares of the
 // whole row in the contract's order, then writes its own slices: in decode that costs a few more
 // reads from the cache and makes as many blocks as there are slices.
 #include "fixed_point.h"
@@ -38,16 +38,17 @@ KERNEL_AHEAD(1, norm_quantise, NormQuantiseArguments) {
     SHARED(float, partial, BLOCK_THREADS);
     FIXED_POINT_SHARED(maxima);
     next_may_begin();
-    // In decode a thread has one column: its weight comes before the inputs do, its value is kept.
-    const u32 own = BLOCK_X * a.slices * BLOCK_THREADS + THREAD_X;
-    const float own_weight = a.weight[own < a.width ? own : a.width - 1];
+    // In decode a thread has four columns: their weights come before the inputs do.
+    const float* weight = a.weight.at(0, a.width);
+    float own_weight[4];
+    load_four(weight, (BLOCK_X * a.slices * BLOCK_THREADS + THREAD_X) * 4, a.width, own_weight);
     inputs_ready();
     const u64 row = (u64)BLOCK_Y * a.width;
     const bool adds = a.branch.count != 0;
     const float* x = a.x.at(row, a.width);
     const float* branch = adds ? a.branch.at(row, a.width) : x;
     // squares
-    float squares = 0.0f, own_value = 0.0f;
+    float squares = 0.0f;
     for (u32 first = THREAD_X; first < a.width; first += NORM_AHEAD * BLOCK_THREADS) {
         float values[NORM_AHEAD], more[NORM_AHEAD];
         // Without a condition, so that all loads are under way at once.
@@ -65,29 +66,31 @@ KERNEL_AHEAD(1, norm_quantise, NormQuantiseArguments) {
             // The sum is never negative, so that a zero past the end changes no bit of it.
             const float counted = column < a.width ? value : 0.0f;
             squares = fma32(counted, counted, squares);
-            own_value = column == own ? value : own_value;
         }
     }
     const float mean = tree_sum(squares, partial) / (float)a.width;
     const float scale = 1.0f / sqrt32(mean + a.epsilon);
     // slices
     for (u32 slice = 0; slice < a.slices; ++slice) {
-        const u32 first = (BLOCK_X * a.slices + slice) * BLOCK_THREADS;
+        const u32 first = (BLOCK_X * a.slices + slice) * BLOCK_THREADS * 4;
         if (first >= a.width) break;
-        const u32 column = first + THREAD_X;
-        const bool inside = column < a.width;
-        float norm = 0.0f;
-        if (inside) {
-            const bool kept = slice == 0;
-            const float value = kept   ? own_value
-                                : adds ? x[column] + branch[column]
-                                       : x[column];
-            norm = (value * scale) * (kept ? own_weight : a.weight[column]);
-            if (adds) a.stream[row + column] = value;
-            a.norm[row + column] = norm;
+        const u32 column = first + THREAD_X * 4;
+        float values[4], more[4], norm[4], weights[4];
+        load_four(x, column, a.width, values);
+        if (adds) {
+            load_four(branch, column, a.width, more);
+            UNROLL
+            for (u32 i = 0; i < 4; ++i) values[i] = values[i] + more[i];
+            store_four(a.stream.at(row, a.width), column, a.width, values);
         }
+        if (slice != 0) load_four(weight, column, a.width, weights);
+        UNROLL
+        for (u32 i = 0; i < 4; ++i) {
+            norm[i] = (values[i] * scale) * (slice == 0 ? own_weight[i] : weights[i]);
+        }
+        store_four(a.norm.at(row, a.width), column, a.width, norm);
         if (a.fixed.digit_count != 0) {
-            fixed_point_write(a.fixed, a.width, BLOCK_Y, column, inside, {norm}, maxima);
+            fixed_point_write(a.fixed, a.width, BLOCK_Y, column, column < a.width, norm, maxima);
             BARRIER();
         }
     }

@@ -128,7 +128,7 @@ impl Engine {
         let left = |fixed: &&FixedBuffers| !done.is_some_and(|done| std::ptr::eq(done, *fixed));
         for fixed in layouts(x, matrices).filter(left) {
             let input = Quantise { x: x.values.all(), width: matrices[0].0.width, rows: pass.rows };
-            self.kernels.quantise(input, fixed.fixed_point())?;
+            self.kernels.quantise_rows(input, fixed.fixed_point())?;
         }
         Ok(())
     }

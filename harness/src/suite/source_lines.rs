@@ -47,6 +47,10 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("../../../engine/kernels/tuned/product_wave.hip"),
     ),
     (
+        "engine/kernels/tuned/quantise_rows.hip",
+        include_str!("../../../engine/kernels/tuned/quantise_rows.hip"),
+    ),
+    (
         "engine/kernels/tuned/rope_kv_write.hip",
         include_str!("../../../engine/kernels/tuned/rope_kv_write.hip"),
     ),

@@ -12,7 +12,10 @@ mod norm_quantise;
 mod product_stream;
 mod product_tiles;
 mod product_wave;
+mod quantise_rows;
 mod rope_kv_write;
+#[cfg(test)]
+mod rows_tests;
 #[cfg(test)]
 mod stream_tests;
 mod swiglu_quantise;
@@ -51,6 +54,7 @@ pub(super) struct Tuned {
     product_stream: Vec<(TensorType, Kernel)>,
     product_tiles: Vec<(TensorType, Kernel)>,
     product_wave: Vec<(TensorType, Kernel)>,
+    quantise_rows: Kernel,
     swiglu_quantise: Kernel,
 }
 
@@ -68,6 +72,7 @@ impl Tuned {
             product_stream: product_stream::load(device, activations)?,
             product_tiles: product_tiles::load(device, activations)?,
             product_wave: product_wave::load(device, activations)?,
+            quantise_rows: quantise_rows::load(device)?,
             swiglu_quantise: swiglu_quantise::load(device)?,
         })
     }

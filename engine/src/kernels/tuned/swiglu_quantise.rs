@@ -5,8 +5,8 @@ use super::super::{Kernels, grid};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use bytemuck::{Pod, Zeroable};
 
-/// Columns of a slice; `BLOCK_THREADS` in platform.h.
-const SLICE: u64 = 256;
+/// Columns of a slice, four for each of `BLOCK_THREADS` in platform.h.
+const SLICE: u64 = 1024;
 
 /// `SwigluQuantiseArguments` in `swiglu_quantise.hip`.
 #[repr(C)]
