@@ -2,10 +2,11 @@
 // Grid: x = runs of 128 outputs, y = runs of 64 rows, or times parts of a.chunks chunks, which then
 // go to out[chunk][row][output]. A wave has 16 or 32 outputs and all rows, in subtiles of 16. Steps
 // of 256 values: a block of the K formats, a chunk of the others. In a step a wave turns weights
-// into operands once (tile_formats.h), which meet all digits of all subtiles, from a shared ring.
+// into operands once (tile_formats.h), which meet all digits of all subtiles, from a shared ring
+// (below) or stages of it (tile_stages.h).
 // Order of summation: exact integers within a block, then f32 by CONTRACT.md section 6, blocks in
 // order, chunks in order, by the lane that has the sum.
-#include "tile_groups.h"
+#include "tile_stages.h"
 
 /// This thread's share of the scales of a subtile: one of a block of 256 values, or one scale or
 /// sum of a block of 32.
@@ -22,27 +23,6 @@ INLINE float tiles_row_value(const ProductArguments& a, const TilesPlace& place,
     return SMALL && Format::HAS_MIN ? a.sums[at] : 0.0f;
 }
 
-/// The sums of a lane go to out, from `base` on.
-INLINE void tiles_store(const ProductArguments& a, const TilesPlace& place, u64 base,
-                        const float (&sums)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
-    const u32 rows = kept_here(a.rows), outputs = kept_here(a.outputs);
-    UNROLL
-    for (u32 s = 0; s < TILES_SUBTILES; ++s) {
-        UNROLL
-        for (u32 high = 0; high < TILES_HIGH; ++high) {
-            UNROLL
-            for (u32 i = 0; i < TILE_SUMS; ++i) {
-                const u32 tile = WAVE * TILES_HIGH + high;
-                const u32 output = place.first_output + tile * TILE_ROWS + tile_sum_row(i);
-                const u32 row = place.first_row + s * TILE_COLUMNS + tile_sum_column(i);
-                if (output < outputs && row < rows) {
-                    a.out[base + (u64)row * outputs + output] = sums[s][high][i];
-                }
-            }
-        }
-    }
-}
-
 template <typename Format>
 INLINE TilesPlace tiles_here(const ProductArguments& a, u32 x, u32 y) {
     const u32 steps = (a.width + TILES_STEP - 1) / TILES_STEP;
@@ -54,32 +34,6 @@ INLINE TilesPlace tiles_here(const ProductArguments& a, u32 x, u32 y) {
     const u32 subtiles = (a.rows - first_row + TILE_COLUMNS - 1) / TILE_COLUMNS;
     return {x * TILES_OUTPUTS, first_row, a.width / Format::VALUES, first_step, last_step,
             subtiles < TILES_SUBTILES ? subtiles : TILES_SUBTILES};
-}
-
-/// The end of a chunk: it joins the total, which is stored at the end or, of chunks that are to be
-/// added later, each time.
-template <typename Format>
-INLINE void tiles_end_chunk(const ProductArguments& a, const TilesPlace& place, u32 step,
-                            float (&chunk)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS],
-                            float (&total)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
-    const u32 steps = tiles_chunk_steps<Format>();
-    const bool last = step + 1 == place.steps, alone = a.chunks != 0;
-    if ((step + 1) % steps != 0 && !last) return;
-    UNROLL
-    for (u32 s = 0; s < TILES_SUBTILES; ++s) {
-        UNROLL
-        for (u32 high = 0; high < TILES_HIGH; ++high) {
-            UNROLL
-            for (u32 i = 0; i < TILE_SUMS; ++i) {
-                total[s][high][i] = (alone ? 0.0f : total[s][high][i]) + chunk[s][high][i];
-                chunk[s][high][i] = 0.0f;
-            }
-        }
-    }
-    if (alone || last) {
-        const u64 part = alone ? step / steps : 0;
-        tiles_store(a, place, part * a.rows * a.outputs, total);
-    }
 }
 
 /// What is copied next, and where to: the ring has one slot for what is read meanwhile.
@@ -168,20 +122,21 @@ INLINE void product_tiles(const ProductArguments& a BLOCK_PARAMETERS) {
 
 template <typename Format, u32 DIGITS>
 INLINE void product_tiles_any(const ProductArguments& a BLOCK_PARAMETERS) {
-    if constexpr (Tiled<Format>::GROUPED) {
-        typedef GroupsStage<DIGITS> Stage;
+    if constexpr (Tiled<Format>::STAGED) {
+        typedef TilesStage<Format, DIGITS> Stage;
         SHARED(Word4, digits, 2 * Stage::CHUNKS);
         SHARED(Word4, values, 2 * Stage::VALUES);
         SHARED(float, factors, TilesFactors<Format>::ALL);
         const TilesPlace place = tiles_here<Format>(a, BLOCK_X, BLOCK_Y);
-        groups_product<Format, DIGITS>(a, place, &digits[0], &values[0], &factors[0]);
+        stages_product<Format, DIGITS>(a, place, &digits[0], &values[0], &factors[0]);
     } else {
         product_tiles<Format, DIGITS>(a BLOCK_ARGUMENTS);
     }
 }
 
 // Blocks of threads on one multiprocessor.
-#define PRODUCT_TILES_DENSE(Format, count) (Tiled<Format>::GROUPED ? GroupsStage<count>::DENSE : 1)
+#define PRODUCT_TILES_DENSE(Format, count) \
+    (Tiled<Format>::STAGED ? TilesStage<Format, count>::DENSE : 1)
 #define PRODUCT_TILES_DIGITS(suffix, Format, digits, count)                             \
     KERNEL_DENSE(PRODUCT_TILES_DENSE(Format, count), product_tiles_##suffix##_##digits, \
                  ProductArguments) {                                                    \

@@ -96,14 +96,14 @@ INLINE u32 spread_bits(u32 bits) { return (bits & 15u) * 0x00204081u & 0x0101010
 /// which OFFSET is to be taken, and `scales`, bytes in the order of groups, as are those of
 /// `mins(b)`. D and DMIN are where the floats lie. NEGATED: the operand is minus the product.
 /// GROUPED ones have `word` instead, words 2q and 2q + 1 of a group, and read `scales` and `mins`
-/// from the block's first 16 bytes.
+/// from the block's first 16 bytes. STAGED: tile_stages.h computes the product, not product_tiles.
 template <typename Format>
 struct Tiled;
 
 struct TiledSmall {
     // Nothing is loaded ahead.
     static constexpr u32 PLANES = 1, RAW = 1;
-    static constexpr bool GROUPED = false;
+    static constexpr bool GROUPED = false, STAGED = false;
 };
 
 template <>
@@ -177,7 +177,7 @@ template <>
 struct Tiled<Q2_K> {
     static constexpr u32 PLANES = 1, D = 80, DMIN = 82, RAW = 12;
     static constexpr i32 OFFSET = 0;
-    static constexpr bool GROUPED = false;
+    static constexpr bool GROUPED = false, STAGED = false;
     static constexpr bool NEGATED = false;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
@@ -216,7 +216,7 @@ struct Tiled<Q3_K> {
     // -32 * -4 does not fit a byte, and minus that does: so does minus every other product.
     static constexpr u32 PLANES = 1, D = 108, RAW = 19;
     static constexpr i32 OFFSET = 4;
-    static constexpr bool GROUPED = false;
+    static constexpr bool GROUPED = false, STAGED = true;
     static constexpr bool NEGATED = true;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
@@ -258,7 +258,7 @@ struct Tiled<Q3_K> {
 template <u32 NIBBLES>
 struct TiledNibbles {
     static constexpr u32 PLANES = 1, D = 0, DMIN = 2;
-    static constexpr bool GROUPED = true;
+    static constexpr bool GROUPED = true, STAGED = true;
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {
         UNROLL
         for (u32 pair = 0; pair < 4; ++pair) {
@@ -301,7 +301,7 @@ template <>
 struct Tiled<Q6_K> {
     static constexpr u32 PLANES = 2, D = 208, RAW = 25;
     static constexpr i32 OFFSET = 32;
-    static constexpr bool GROUPED = false;
+    static constexpr bool GROUPED = false, STAGED = true;
     static constexpr bool NEGATED = false;
     INLINE_STATIC u32 part(u32 piece, u32 q) { return piece * 4 + q; }
     INLINE_STATIC void load(const u8* b, u32 q, u32* raw) {

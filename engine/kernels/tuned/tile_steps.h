@@ -113,6 +113,8 @@ INLINE TilesRows tiles_rows(const ProductArguments& a, const TilesPlace& place) 
 template <typename Format>
 struct TilesRaw {
     u32 words[TILES_HIGH][TILES_LANE_ROWS][Tiled<Format>::RAW];
+    // 2 where a block's address is no multiple of four.
+    u32 odd[TILES_HIGH][TILES_LANE_ROWS];
 };
 
 /// Starts the loads of a step's weights. Blocks of 32 values are not loaded ahead.
@@ -124,6 +126,7 @@ INLINE void tiles_load(const TilesRows& rows, u32 step, TilesRaw<Format>& raw) {
             UNROLL
             for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
                 const u8* block = rows.rows[high][r] + (u64)step * Format::BYTES;
+                raw.odd[high][r] = (u32)(u64)block & 2u;
                 Tiled<Format>::load(block, tiles_quarter(), raw.words[high][r]);
             }
         }
@@ -132,7 +135,7 @@ INLINE void tiles_load(const TilesRows& rows, u32 step, TilesRaw<Format>& raw) {
 
 /// One 256-value block of every row of the wave as operands.
 template <typename Format>
-INLINE void tiles_operands_large(const TilesRows& rows, u32 step, const TilesRaw<Format>& raw,
+INLINE void tiles_operands_large(const TilesRaw<Format>& raw,
                                  TilesOperands<Tiled<Format>::PLANES>& out) {
     typedef Tiled<Format> Tile;
     const u32 quarter = tiles_quarter();
@@ -141,7 +144,7 @@ INLINE void tiles_operands_large(const TilesRows& rows, u32 step, const TilesRaw
         UNROLL
         for (u32 r = 0; r < TILES_LANE_ROWS; ++r) {
             const u32* words = raw.words[high][r];
-            const u32 odd = (u32)((u64)rows.rows[high][r] + (u64)step * Format::BYTES) & 2u;
+            const u32 odd = raw.odd[high][r];
             const Word4 scales = Tile::scales(words, odd);
             UNROLL
             for (u32 piece = 0; piece < 4; ++piece) {
@@ -195,7 +198,7 @@ INLINE void tiles_operands(const TilesRows& rows, u32 step, u32 count,
     if constexpr (Format::VALUES == 32) {
         tiles_operands_small<Format>(rows, step, count, out);
     } else {
-        tiles_operands_large<Format>(rows, step, raw, out);
+        tiles_operands_large<Format>(raw, out);
     }
 }
 

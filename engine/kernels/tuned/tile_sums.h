@@ -27,7 +27,7 @@ INLINE TileWords tiles_pairs(const Word4* digits, u32 lane, u32 k) {
     return b;
 }
 
-/// T of section 6 over a 256-value block, for the sums of one subtile.
+/// T of section 6 over a 256-value block, for the sums of one subtile; all fit i32.
 template <typename Format, u32 DIGITS>
 INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, const Word4* digits,
                        float (&t)[TILES_HIGH][TILE_SUMS]) {
@@ -42,12 +42,7 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
     float power = 1.0f;
     ROLL
     for (u32 digit = 0; digit < DIGITS; ++digit, power *= 256.0f) {
-        TileSums sums[Tile::PLANES][TILES_HIGH];
-        UNROLL
-        for (auto& plane : sums) {
-            UNROLL
-            for (TileSums& tile : plane) tiles_clear(tile);
-        }
+        TileSums sums[Tile::PLANES][TILES_HIGH] = {};
         UNROLL
         for (u32 piece = 0; piece < 4; ++piece) {
             Word4 chunks[TILES_LANE_ROWS];
@@ -78,12 +73,9 @@ INLINE void tiles_meet(const TilesOperands<Tiled<Format>::PLANES>& operands, con
         for (u32 high = 0; high < TILES_HIGH; ++high) {
             UNROLL
             for (u32 i = 0; i < TILE_SUMS; ++i) {
-                float sum = tiles_float(sums[0][high].sums[i]);
-                if constexpr (Tile::PLANES == 2) {
-                    // Rounds once, as the conversion of the whole sum does.
-                    sum = fma32(tiles_float(sums[1][high].sums[i]), 256.0f, sum);
-                }
-                if constexpr (Tile::NEGATED) sum = 0.0f - sum;
+                i32 whole = sums[0][high].sums[i];
+                if constexpr (Tile::PLANES == 2) whole += sums[1][high].sums[i] * 256;
+                const float sum = to_f32(Tile::NEGATED ? -whole : whole);
                 t[high][i] = fma32(sum, power, t[high][i]);
             }
         }
