@@ -10,10 +10,9 @@
 #define TILE_QUERIES 64u
 // Dimensions of a slice of queries and keys, positions of a slice of values.
 #define SLICE_DEPTH 16u
-// Rows of queries and of weights are a little longer than what they hold: different banks.
-#define QUERY_STRIDE 20u
+// Rows of weights are a little longer than what they hold: different banks.
 #define WEIGHT_STRIDE 68u
-#define SLICE_VALUES (TILE_QUERIES * QUERY_STRIDE + SLICE_DEPTH * CHUNK_KEYS)
+#define SLICE_VALUES (TILE_QUERIES * SLICE_DEPTH + SLICE_DEPTH * CHUNK_KEYS)
 // In place of a factor: the query has no key in this chunk.
 #define NO_KEYS 0xffffffffu
 
@@ -46,6 +45,16 @@ struct SliceShare {
     }
 };
 
+/// A thread's four queries, and its four keys or dimensions, of 64 each. Two neighbouring threads
+/// have the same columns: shared memory brings them in half the time that columns in every
+/// sixteenth thread take.
+INLINE u32 own_query() { return (THREAD_X / 32 * 2 + THREAD_X % 2) * 4; }
+INLINE u32 own_column() { return THREAD_X % 32 / 2 * 4; }
+
+/// Where four dimensions of a slice of a query lie: rows of one thread in turn, those of its
+/// neighbour in different banks.
+INLINE u32 query_place(u32 row, u32 four) { return row * SLICE_DEPTH + (four ^ row / 4 % 4) * 4; }
+
 /// How many terms the four rows of a thread have; below one none. The last rows may be the same.
 struct Counts {
     i32 first, last;
@@ -63,17 +72,18 @@ struct WordsOf<1> {
     typedef Word4 Type;
 };
 
-/// sums[4][4 * WIDE] += rows . slice, in order of depth. With MASKED only the first counts.of(i)
-/// terms of row i.
+/// sums[4][4 * WIDE] += rows . slice, in order of depth. Fours of a row are at `four ^ turn`. With
+/// MASKED only the first counts.of(i) terms of row i.
 template <u32 WIDE, bool MASKED>
 INLINE void multiply_slice(float (&sums)[4][4 * WIDE], const float* rows, u32 stride,
-                           const float* slice, const Counts& counts) {
+                           u32 turn, const float* slice, const Counts& counts) {
     // Wide tiles have no registers for more.
     typedef typename WordsOf<WIDE>::Type Words;
     constexpr u32 STEP = sizeof(Words) / 4;
     ROLL for (u32 part = 0; part < SLICE_DEPTH; part += STEP) {
         Words left[4];
-        UNROLL for (u32 i = 0; i < 4; ++i) left[i] = *(const Words*)(rows + i * stride + part);
+        const float* from = rows + (part ^ turn * 4);
+        UNROLL for (u32 i = 0; i < 4; ++i) left[i] = *(const Words*)(from + i * stride);
         UNROLL for (u32 k = 0; k < STEP; ++k) {
             UNROLL for (u32 j = 0; j < WIDE; ++j) {
                 const Word4 right = load16(slice + (part + k) * 64 * WIDE + j * 64);
@@ -90,20 +100,20 @@ INLINE void multiply_slice(float (&sums)[4][4 * WIDE], const float* rows, u32 st
     }
 }
 
-/// Scores to weights, and every query's maximum. A row's 64 scores are in 16 neighbouring lanes.
+/// Scores to weights, and every query's maximum. A row's 64 scores are in every second of 32 lanes.
 INLINE void weigh_scores(float (&scores)[4][4], float scale, const Counts& counts,
                          float* weights, float* maxima) {
-    const i32 key = (i32)(THREAD_X % 16 * 4);
+    const i32 key = (i32)own_column();
     UNROLL for (u32 i = 0; i < 4; ++i) {
         float m = -infinity32();
         UNROLL for (u32 j = 0; j < 4; ++j) {
             scores[i][j] = scores[i][j] * scale;
             m = key + (i32)j < counts.of(i) ? larger(m, scores[i][j]) : m;
         }
-        UNROLL for (u32 mask = 8; mask > 0; mask /= 2) m = larger(m, shuffle_xor(m, mask));
+        UNROLL for (u32 mask = 16; mask > 1; mask /= 2) m = larger(m, shuffle_xor(m, mask));
         Word4 row;
         UNROLL for (u32 j = 0; j < 4; ++j) row.words[j] = to_bits(exp32(scores[i][j] - m));
-        const u32 query = THREAD_X / 16 * 4 + i;
+        const u32 query = own_query() + i;
         *(Word4*)(weights + query * WEIGHT_STRIDE + key) = row;
         if (key == 0) maxima[query] = m;
     }
@@ -174,18 +184,17 @@ INLINE void fetch_scores(const AttentionTilesArguments<Element>& a, const TilePl
                          u32 chunk, u32 slice, float* stage, SliceShare& share) {
     const u32 row = place.first_row + (THREAD_X / 4 < place.last ? THREAD_X / 4 : place.last);
     const u64 q = ((u64)row * a.heads + place.head) * HEAD + slice * SLICE_DEPTH + THREAD_X % 4 * 4;
-    copy16(stage + THREAD_X / 4 * QUERY_STRIDE + THREAD_X % 4 * 4, a.q.at(q, 4));
+    copy16(stage + query_place(THREAD_X / 4, THREAD_X % 4), a.q.at(q, 4));
     const u64 begin = place.cache + ((u64)chunk * HEAD + slice * SLICE_DEPTH) * CHUNK_KEYS;
     share.fetch(a.keys.at(begin, SLICE_DEPTH * CHUNK_KEYS), SLICE_DEPTH * CHUNK_KEYS,
-                stage + TILE_QUERIES * QUERY_STRIDE);
+                stage + TILE_QUERIES * SLICE_DEPTH);
 }
 
 /// Divides the sums by L.
 template <u32 HEAD, typename Element>
 INLINE void store_tile(const AttentionTilesArguments<Element>& a, const TilePlace& place,
                        const float (&sums)[4][HEAD / 16], const float* totals) {
-    const u32 query = THREAD_X / 16 * 4;
-    const u32 column = THREAD_X % 16 * 4;
+    const u32 query = own_query(), column = own_column();
     UNROLL for (u32 i = 0; i < 4; ++i) {
         if (query + i > place.last) continue;
         const u32 row = place.first_row + query + i;
@@ -216,16 +225,15 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
     const Element* kind = nullptr;
     const TilePlace place = find_tile<HEAD>(a BLOCK_ARGUMENTS);
     const u32 chunks = (place.position + place.last) / CHUNK_KEYS + 1;
-    const u32 query = THREAD_X / 16 * 4;
-    const u32 column = THREAD_X % 16 * 4;
-    const float* own_rows = &stages[query * QUERY_STRIDE];
-    const float* own_keys = &stages[TILE_QUERIES * QUERY_STRIDE + column];
+    const u32 query = own_query(), column = own_column();
+    const float* own_rows = &stages[query * SLICE_DEPTH];
+    const float* own_keys = &stages[TILE_QUERIES * SLICE_DEPTH + column];
     const float* own_weights = &weights[query * WEIGHT_STRIDE];
     float sums[4][4 * WIDE] = {};
     SliceShare share;
     fetch_scores<HEAD>(a, place, 0, 0, &stages[0], share);
     copies_commit();
-    share.land(kind, SLICE_DEPTH * CHUNK_KEYS, &stages[TILE_QUERIES * QUERY_STRIDE]);
+    share.land(kind, SLICE_DEPTH * CHUNK_KEYS, &stages[TILE_QUERIES * SLICE_DEPTH]);
     ROLL for (u32 chunk = 0; chunk < chunks; ++chunk) {
         const Element* values =
             a.values.at(place.cache + (u64)chunk * CHUNK_KEYS * HEAD, CHUNK_KEYS * HEAD);
@@ -245,9 +253,10 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
                 share.fetch(values, SLICE_DEPTH * HEAD, next);
             }
             copies_commit();
-            multiply_slice<1, false>(scores, own_rows + now, QUERY_STRIDE, own_keys + now, counts);
+            multiply_slice<1, false>(scores, own_rows + now, SLICE_DEPTH, query / 4 % 4,
+                                     own_keys + now, counts);
             share.land(kind, SLICE_DEPTH * (more ? CHUNK_KEYS : HEAD),
-                       more ? next + TILE_QUERIES * QUERY_STRIDE : next);
+                       more ? next + TILE_QUERIES * SLICE_DEPTH : next);
         }
         weigh_scores(scores, a.scale, counts, &weights[0], &maxima[0]);
         // weighted sums
@@ -277,12 +286,12 @@ INLINE void attention_tiles(const AttentionTilesArguments<Element>& a BLOCK_PARA
             if (masked) {
                 const i32 before = (i32)(slice * SLICE_DEPTH);
                 const Counts ends = {counts.first - before, counts.last - before};
-                multiply_slice<WIDE, true>(parts, rows, WEIGHT_STRIDE, columns, ends);
+                multiply_slice<WIDE, true>(parts, rows, WEIGHT_STRIDE, 0, columns, ends);
             } else {
-                multiply_slice<WIDE, false>(parts, rows, WEIGHT_STRIDE, columns, counts);
+                multiply_slice<WIDE, false>(parts, rows, WEIGHT_STRIDE, 0, columns, counts);
             }
             share.land(kind, SLICE_DEPTH * (more ? HEAD : CHUNK_KEYS),
-                       more ? next : next + TILE_QUERIES * QUERY_STRIDE);
+                       more ? next : next + TILE_QUERIES * SLICE_DEPTH);
         }
         join_sums<WIDE>(sums, parts, &factors[query], chunk == 0);
     }

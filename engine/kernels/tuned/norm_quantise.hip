@@ -17,7 +17,7 @@ struct NormQuantiseArguments {
 };
 
 // Values that a thread fetches before it adds the first of them up.
-#define NORM_AHEAD 16u
+#define NORM_AHEAD 8u
 
 /// The sum over the block's threads by halving: 128, 64, 32 through memory, the rest by shuffles.
 template <typename Shared>
