@@ -36,8 +36,8 @@ INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u3
             parts[head * stride + i] = totals[head * chunks + i];
         }
         wave_barrier();
-        // Before the shuffles, behind which it is written again.
-        const float earlier = carried[works ? head : 0];
+        // Before the shuffles, behind which it is written again; by the lanes of its head only.
+        const float earlier = works ? carried[head] : -infinity32();
         float m = -infinity32();
         for (u32 i = begin; works && i < end; ++i) m = larger(m, own[i]);
         // The maximum of this lane and those before it.
