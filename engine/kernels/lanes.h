@@ -57,7 +57,11 @@ INLINE u8* pool_at(u8* pool, u32, u32 index, u32) { return pool + index; }
 INLINE void wave_barrier() {
 #if defined(LOCKSTEP_WAVES)
     host::exchange(nullptr, 0);
-#elif !defined(__HIP__)
+#elif defined(__HIP__)
+    // Lanes go together; the compiler must not move accesses across.
+    __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+#else
     __syncwarp();
 #endif
 }

@@ -1,4 +1,4 @@
-// Values that the threads of a block hold, one each, into fixed point: the arithmetic of
+// Values that the threads of a block hold, EACH of them, into fixed point: the arithmetic of
 // quantise.hip (CONTRACT.md section 5) by shuffles, for tuned kernels that end with it.
 #pragma once
 #include "../arguments.h"
@@ -112,28 +112,16 @@ INLINE void fixed_point_write(const FixedPointOut& out, u32 width, u32 row, u32 
     }
 }
 
-/// Four values of a row of `width` from `column` on, zeros past its end. Rows begin at multiples of
-/// 16 bytes where the width is a multiple of four.
+/// Four values of a row of `width`, a multiple of four, from `column` on; zeros past its end.
 INLINE void load_four(const float* row, u32 column, u32 width, float (&values)[4]) {
-    const bool whole = width % 4 == 0 && column < width;
-    const Word4 four = whole ? load16(row + column) : Word4{};
+    const Word4 four = column < width ? load16(row + column) : Word4{};
     UNROLL
-    for (u32 i = 0; i < 4; ++i) {
-        values[i] = from_bits(four.words[i]);
-        if (!whole && column + i < width) values[i] = row[column + i];
-    }
+    for (u32 i = 0; i < 4; ++i) values[i] = from_bits(four.words[i]);
 }
 
 /// The other way; nothing is written past the end.
 INLINE void store_four(float* row, u32 column, u32 width, const float (&values)[4]) {
-    if (width % 4 == 0) {
-        if (column >= width) return;
-        *(Word4*)(row + column) = {{to_bits(values[0]), to_bits(values[1]), to_bits(values[2]),
-                                    to_bits(values[3])}};
-        return;
-    }
-    UNROLL
-    for (u32 i = 0; i < 4; ++i) {
-        if (column + i < width) row[column + i] = values[i];
-    }
+    if (column >= width) return;
+    *(Word4*)(row + column) = {
+        {to_bits(values[0]), to_bits(values[1]), to_bits(values[2]), to_bits(values[3])}};
 }

@@ -42,7 +42,7 @@ struct TilesRing {
     static constexpr bool SMALL = TilesFactors<Format>::SMALL;
     static constexpr u32 MINS = TilesFactors<Format>::MINS;
     // One for what is read, the others for what is on its way; all of it fits 48 KiB.
-    static constexpr u32 SLOTS = DIGITS == 3 && MINS == 16 ? 2 : 3;
+    static constexpr u32 SLOTS = 3;
     // Of one slot, in chunks of 16 bytes: digits, and sums and scales.
     static constexpr u32 DIGIT_CHUNKS = DIGITS * TILES_CHUNKS;
     static constexpr u32 SCALES = SMALL ? 0 : TILE_COLUMNS * MINS / 4;

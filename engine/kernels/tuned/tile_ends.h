@@ -54,7 +54,7 @@ INLINE void tiles_end_chunk(const ProductArguments& a, const TilesPlace& place, 
 /// total would cost registers in every step, and is wanted once in four.
 template <typename Format>
 INLINE void tiles_end_chunk_in_out(const ProductArguments& a, const TilesPlace& place, u32 step,
-                             float (&chunk)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
+                                   float (&chunk)[TILES_SUBTILES][TILES_HIGH][TILE_SUMS]) {
     const u32 steps = tiles_chunk_steps<Format>();
     const bool alone = kept_here(a.chunks) != 0, joins = !alone && step >= steps;
     const u32 output = place.first_output + WAVE * TILES_HIGH * TILE_ROWS + tile_sum_row(0);

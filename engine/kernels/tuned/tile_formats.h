@@ -96,7 +96,7 @@ INLINE u32 spread_bits(u32 bits) { return (bits & 15u) * 0x00204081u & 0x0101010
 /// which OFFSET is to be taken, and `scales`, bytes in the order of groups, as are those of
 /// `mins(b)`. D and DMIN are where the floats lie. NEGATED: the operand is minus the product.
 /// GROUPED ones have `word` instead, words 2q and 2q + 1 of a group, and read `scales` and `mins`
-/// from the block's first 16 bytes. STAGED: tile_stages.h computes the product, not product_tiles.
+/// from the block's first 16 bytes. STAGED: tile_stages.h has the body of product_tiles.
 template <typename Format>
 struct Tiled;
 

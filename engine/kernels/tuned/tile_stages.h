@@ -11,7 +11,7 @@ struct TilesStage {
     static constexpr bool GROUPED = Tiled<Format>::GROUPED;
     // Blocks of threads on one multiprocessor. Two hide each other's waits: i8 takes 687 us with
     // two and 809 us with one. Several digits spill with registers for two (i24: 1188 us, 1301 us
-    // with one and without spills), and so do two planes.
+    // with one and without spills), and so do two planes. Q3_K has not been measured with two.
     static constexpr u32 DENSE = GROUPED && DIGITS == 1 ? 2 : 1;
     // What fits 48 KiB beside the rest, twice.
     static constexpr u32 SUBTILES = DIGITS == 1 ? 4 : 1;
@@ -113,7 +113,7 @@ template <typename Format, u32 DIGITS>
 INLINE void stages_block(const TilesOperands<Tiled<Format>::PLANES>& operands,
                          const Word4* digits, const Word4* sums, const float* factors,
                          const float* scales, float (&chunk)[TILES_HIGH][TILE_SUMS]) {
-    float t[TILES_HIGH][TILE_SUMS] = {};
+    float t[TILES_HIGH][TILE_SUMS];
     if constexpr (Tiled<Format>::GROUPED) {
         const u32 output = WAVE * TILES_HIGH * TILE_ROWS + tile_sum_row(0);
         const float* groups = factors + TilesFactors<Format>::scales(output);
@@ -189,12 +189,13 @@ INLINE void stages_product(const ProductArguments& a, const TilesPlace& place, W
                 const u32 next = s + Stage::SUBTILES;
                 const bool more = next < TILES_SUBTILES && next < place.subtiles;
                 stages_copy<Format, DIGITS>(a, place, more ? step : step + 1, more ? next : 0,
-                                    digits + turn * Stage::CHUNKS, values);
+                                            digits + turn * Stage::CHUNKS, values);
             }
             const Word4* from = digits + (turn ^ 1) * Stage::CHUNKS +
                                 s % Stage::SUBTILES * DIGITS * Stage::SUBTILE;
             if (active) {
-                stages_block<Format, DIGITS>(operands, from, sums + s * TILE_COLUMNS * 2, factors,
+                const Word4* own = sums + s * (Stage::SUMS / TILES_SUBTILES);
+                stages_block<Format, DIGITS>(operands, from, own, factors,
                                              scales + s * TILE_COLUMNS, chunk[s]);
             }
         }

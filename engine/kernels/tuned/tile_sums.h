@@ -3,7 +3,7 @@
 #pragma once
 #include "tile_steps.h"
 
-// Sums begin at 1.5 * 2^23 as an integer: while they stay within 2^22 of it, and 256 products of
+// Sums begin at 1.5 * 2^23 as an integer: while they stay within 2^22 of it, and 32 products of
 // bytes do, the bits of the integer are those of the float 1.5 * 2^23 + sum.
 #define TILES_ZERO 0x4b400000
 

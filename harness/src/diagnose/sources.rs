@@ -76,8 +76,11 @@ fn of_cause(evidence: &Evidence<'_>, label: Label) -> &'static [&'static str] {
         Label::WrongRow if evidence.pass_positions.len() > evidence.rows() => {
             &["engine/src/llama/readout.rs", "engine/src/llama/step.rs"]
         }
-        Label::ContractionIndex | Label::Transposed => {
-            &["engine/kernels/tuned/tile_steps.h", "engine/kernels/tuned/tile_sums.h"]
+        Label::ContractionIndex => {
+            &["engine/kernels/tuned/tile_steps.h", "engine/kernels/tuned/quantise_rows.hip"]
+        }
+        Label::Transposed => {
+            &["engine/kernels/tuned/tile_sums.h", "engine/kernels/tuned/tile_ends.h"]
         }
         _ => &[],
     }

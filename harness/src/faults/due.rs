@@ -88,7 +88,7 @@ impl Facts {
         inside.map(Product::due).or_else(|| output.then_some(readout))
     }
 
-    /// The first product of a tuned pass whose activations the plain kernel brings into fixed
+    /// The first product of a tuned pass whose activations a launch of their own brings into fixed
     /// point: of neighbours that read one activation in several layouts all but the first layout,
     /// and what attention gave.
     fn quantised_alone(&self) -> Option<Product> {

@@ -1,15 +1,12 @@
 //! What the tuned launchers of attention share: their kernels, and what they ask of views.
 
 use super::attention_tiles::TileKernels;
-use super::{attention_split, rope_kv_write};
-use crate::device::{Device, DeviceError, Kernel, View};
+use super::{aligned, attention_split, rope_kv_write};
+use crate::device::{Device, DeviceError, Kernel};
 use crate::kernels::attention::{Attention, HEAD_SIZE_LARGEST};
 use crate::kernels::{KEY_TILE, require};
 use crate::options::KvType;
 use bytemuck::Pod;
-
-/// Bytes of the largest load or store, which views begin at a multiple of.
-const LOAD_BYTES: u64 = 16;
 
 /// The kernels for one type of cache.
 #[derive(Debug)]
@@ -27,19 +24,6 @@ impl AttentionKernels {
             tiles: TileKernels::load(device, kv)?,
         })
     }
-}
-
-/// Refuses a view that does not begin where the widest load may.
-pub(super) fn aligned<T: Pod>(kernel: &Kernel, view: View<'_, T>) -> Result<(), DeviceError> {
-    if view.address().is_multiple_of(LOAD_BYTES) {
-        return Ok(());
-    }
-    Err(DeviceError::Shape {
-        kernel: kernel.name().to_owned(),
-        what: "address of a view",
-        value: view.address(),
-        allowed: "a multiple of 16 is",
-    })
 }
 
 /// What every kernel that reads the cache asks of its input.

@@ -1,6 +1,7 @@
 //! `attention_tiles`: attention for many rows, 64 queries by 64 keys at a time.
 
-use super::attention_parts::{aligned, check, scale};
+use super::aligned;
+use super::attention_parts::{check, scale};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::kernels::attention::Attention;
 use crate::kernels::{Kernels, grid};

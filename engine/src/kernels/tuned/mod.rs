@@ -38,10 +38,14 @@ pub(crate) use product_wave::MATRICES as WAVE_MATRICES;
 
 use super::Kernels;
 use super::quantise::{FixedPoint, FixedPointOut};
-use crate::device::{Access, Device, DeviceError, Kernel};
+use crate::device::{Access, Device, DeviceError, Kernel, View};
 use crate::gguf::TensorType;
 use crate::options::{Activations, KvType};
 use attention_parts::AttentionKernels;
+use bytemuck::Pod;
+
+/// Bytes of the largest load or store, which views begin at a multiple of.
+const LOAD_BYTES: u64 = 16;
 
 /// The tuned kernels of a device that runs waves.
 #[derive(Debug)]
@@ -104,9 +108,23 @@ impl Kernels {
         let Some(fixed) = fixed else {
             return Ok((accesses, FixedPointOut::none()));
         };
+        aligned(kernel, fixed.digits)?;
         let digit_count = self.activations().digit_count();
         let (parts, out) = fixed.accesses(kernel, digit_count, width, rows)?;
         accesses.extend(parts);
         Ok((accesses, out))
     }
+}
+
+/// Refuses a view that does not begin where the widest load may.
+fn aligned<T: Pod>(kernel: &Kernel, view: View<'_, T>) -> Result<(), DeviceError> {
+    if view.address().is_multiple_of(LOAD_BYTES) {
+        return Ok(());
+    }
+    Err(DeviceError::Shape {
+        kernel: kernel.name().to_owned(),
+        what: "address of a view",
+        value: view.address(),
+        allowed: "a multiple of 16 is",
+    })
 }

@@ -2,6 +2,7 @@
 
 use super::super::quantise::{FixedPoint, FixedPointOut};
 use super::super::{Kernels, grid};
+use super::aligned;
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use bytemuck::{Pod, Zeroable};
 
@@ -83,8 +84,15 @@ impl Kernels {
         norm: View<'_, f32>,
         fixed: Option<FixedPoint<'_>>,
     ) -> Result<(), DeviceError> {
-        let NormQuantise { width, rows, epsilon, .. } = input;
+        let NormQuantise { x, branch, weight, width, rows, epsilon } = input;
         let kernel = &self.tuned().norm_quantise;
+        let added = branch.map_or([x, x], |Branch { branch, stream }| [branch, stream]);
+        for view in [x, weight, norm].into_iter().chain(added) {
+            // Other rows are read value by value.
+            if width.is_multiple_of(4) {
+                aligned(kernel, view)?;
+            }
+        }
         let accesses = accesses(&input, norm).to_vec();
         let (accesses, fixed) = self.with_fixed(kernel, accesses, fixed, width, rows)?;
         let [x, branch, weight, stream, norm] =

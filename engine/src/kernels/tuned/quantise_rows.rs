@@ -2,6 +2,7 @@
 
 use super::super::quantise::{FixedPoint, FixedPointOut, Quantise};
 use super::super::{Kernels, grid};
+use super::aligned;
 use crate::device::{Access, Device, DeviceError, Kernel, Span};
 use bytemuck::{Pod, Zeroable};
 
@@ -34,6 +35,7 @@ impl Kernels {
     ) -> Result<(), DeviceError> {
         let Quantise { x, width, rows } = input;
         let kernel = &self.tuned().quantise_rows;
+        aligned(kernel, x)?;
         let x = Access::read("x", x, u64::from(rows) * u64::from(width));
         let (accesses, fixed) = self.with_fixed(kernel, vec![x], Some(out), width, rows)?;
         let arguments = Arguments { x: accesses[0].span(), fixed, width, rows };

@@ -1,6 +1,6 @@
 //! `rope_kv_write`: rope of q and k, and the cache's new positions, in one launch.
 
-use super::attention_parts::aligned;
+use super::aligned;
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use crate::kernels::{KEY_TILE, Kernels, Position, grid, require};
 use crate::options::KvType;

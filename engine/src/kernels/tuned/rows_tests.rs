@@ -130,26 +130,31 @@ fn swiglu_quantise_is_swiglu_and_quantise() {
 fn norm_quantise_serves_rows_of_any_width() {
     let mut numbers = Numbers(8);
     for (width, rows) in [(1, 1), (1030, 2), (2051, 65)] {
-        let (x, weight) = (numbers.floats(rows * width), numbers.floats(width));
-        let norm_by = |device: &Device, tuned: bool| {
+        let count = rows * width;
+        let [x, branch] = [0, 1].map(|_| numbers.floats(count));
+        let weight = numbers.floats(width);
+        // The sum and its norm.
+        let by = |device: &Device, tuned: bool| {
             let kernels = Kernels::load(device, Activations::I24, KvType::F32).unwrap();
-            let [x, weight] = [("x", &x), ("weight", &weight)]
-                .map(|(name, values)| device.upload(name, values).unwrap());
-            let norm = device.allocate::<f32>("norm", (rows * width) as u64).unwrap();
-            let (x, weight, epsilon) = (x.all(), weight.all(), 1e-5);
-            let (width, rows) = (width as u32, rows as u32);
+            let [x, branch, weight] =
+                [&x, &branch, &weight].map(|values| device.upload("input", values).unwrap());
+            let [stream, norm] =
+                ["stream", "norm"].map(|name| device.allocate::<f32>(name, count as u64).unwrap());
+            let (weight, width, rows, epsilon) = (weight.all(), width as u32, rows as u32, 1e-5);
             if tuned {
-                let input = NormQuantise { x, branch: None, weight, width, rows, epsilon };
+                let branch = Some(Branch { branch: branch.all(), stream: stream.all() });
+                let input = NormQuantise { x: x.all(), branch, weight, width, rows, epsilon };
                 kernels.norm_quantise(input, norm.all(), None).unwrap();
             } else {
-                let input = RmsNorm { x, weight, width, rows, epsilon };
+                kernels.residual(x.all(), branch.all(), stream.all(), width * rows).unwrap();
+                let input = RmsNorm { x: stream.all(), weight, width, rows, epsilon };
                 kernels.rms_norm(input, norm.all()).unwrap();
             }
-            bits(&norm, width as usize * rows as usize)
+            [stream, norm].map(|buffer| bits(&buffer, count))
         };
-        let expected = norm_by(&plain(), false);
+        let expected = by(&plain(), false);
         for device in waves() {
-            assert_eq!(norm_by(&device, true), expected, "{width} {rows}");
+            assert_eq!(by(&device, true), expected, "{width} {rows}");
         }
     }
 }
@@ -172,5 +177,18 @@ fn quantise_rows_is_quantise() {
             kernels.quantise_rows(input, out.view()).unwrap();
             assert_eq!(out.bytes(), expected, "{width} {rows} {block} {group} {activations:?}");
         }
+    }
+}
+
+/// Four values come at once, which need an address for four.
+#[test]
+fn views_that_begin_between_fours_are_refused() {
+    for device in waves() {
+        let kernels = Kernels::load(&device, Activations::I24, KvType::F32).unwrap();
+        let x = device.upload("x", &[1.0; 512]).unwrap();
+        let out = Fixed::allocate(&kernels, 256, 256, 32);
+        let input = Quantise { x: x.view(2, 256).unwrap(), width: 256, rows: 1 };
+        let refusal = kernels.quantise_rows(input, out.view()).unwrap_err().to_string();
+        assert!(refusal.contains("a multiple of 16 is"), "{refusal}");
     }
 }

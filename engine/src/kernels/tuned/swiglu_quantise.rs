@@ -2,6 +2,7 @@
 
 use super::super::quantise::{FixedPoint, FixedPointOut};
 use super::super::{Kernels, grid};
+use super::aligned;
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use bytemuck::{Pod, Zeroable};
 
@@ -50,6 +51,9 @@ impl Kernels {
     ) -> Result<(), DeviceError> {
         let SwigluQuantise { gate, up, width, rows } = input;
         let kernel = &self.tuned().swiglu_quantise;
+        for view in [gate, up, out] {
+            aligned(kernel, view)?;
+        }
         let count = u64::from(rows) * u64::from(width);
         let accesses = vec![
             Access::read("gate", gate, count),
