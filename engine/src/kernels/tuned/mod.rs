@@ -44,6 +44,10 @@ use crate::options::{Activations, KvType};
 use attention_parts::AttentionKernels;
 use bytemuck::Pod;
 
+/// Columns of a row that a block of threads brings into fixed point at once, four for each of
+/// `BLOCK_THREADS` in platform.h.
+const SLICE: u64 = 1024;
+
 /// Bytes of the largest load or store, which views begin at a multiple of.
 const LOAD_BYTES: u64 = 16;
 

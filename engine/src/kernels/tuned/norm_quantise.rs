@@ -2,12 +2,9 @@
 
 use super::super::quantise::{FixedPoint, FixedPointOut};
 use super::super::{Kernels, grid};
-use super::aligned;
+use super::{SLICE, aligned};
 use crate::device::{Access, Device, DeviceError, Kernel, Span, View};
 use bytemuck::{Pod, Zeroable};
-
-/// Columns of a slice, four for each of `BLOCK_THREADS` in platform.h.
-const SLICE: u64 = 1024;
 
 /// From this many rows on there are blocks enough without cutting rows.
 const WHOLE_ROWS: u32 = 64;
@@ -87,9 +84,9 @@ impl Kernels {
         let NormQuantise { x, branch, weight, width, rows, epsilon } = input;
         let kernel = &self.tuned().norm_quantise;
         let added = branch.map_or([x, x], |Branch { branch, stream }| [branch, stream]);
-        for view in [x, weight, norm].into_iter().chain(added) {
-            // Other rows are read value by value.
-            if width.is_multiple_of(4) {
+        // Other rows are read value by value.
+        if width.is_multiple_of(4) {
+            for view in [x, weight, norm].into_iter().chain(added) {
                 aligned(kernel, view)?;
             }
         }

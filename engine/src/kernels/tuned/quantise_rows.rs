@@ -2,12 +2,9 @@
 
 use super::super::quantise::{FixedPoint, FixedPointOut, Quantise};
 use super::super::{Kernels, grid};
-use super::aligned;
+use super::{SLICE, aligned};
 use crate::device::{Access, Device, DeviceError, Kernel, Span};
 use bytemuck::{Pod, Zeroable};
-
-/// Columns of a slice, four for each of `BLOCK_THREADS` in platform.h.
-const SLICE: u64 = 1024;
 
 /// `QuantiseRowsArguments` in `quantise_rows.hip`.
 #[repr(C)]
