@@ -12,8 +12,13 @@
 // Heads that a slice can touch: of two values each, and one at either end.
 #define JOINED_HEADS (SLICE / 2 + 2)
 // Chunks under way from memory, and those that are added at a time.
-#define JOIN_AHEAD 8u
+#define JOIN_AHEAD 16u
 #define JOIN_RUN 8u
+// -0: added to a sum it changes nothing, and times a factor of +0 it stays -0. So it stands for
+// chunks behind the last, and is what the first chunk is added to.
+#define NOTHING 0x80000000u
+// Values that a lane has under way at once for its head's factors; 32 lanes have 128 chunks.
+#define FACTORS_AHEAD 4u
 // Factors that shared memory holds, for all heads of a slice.
 #define FACTORS (JOINED_HEADS * JOIN_AHEAD)
 // Floats of shared memory: factors, l of the same chunks, M before all of them.
@@ -21,9 +26,11 @@
 
 /// Factors and l of `count` chunks of `heads` heads, whose first has its m and l at `maxima` and
 /// `totals`, to rows of `stride` in shared memory; `carried` goes from M before the chunks to M
-/// behind them. 32 lanes a head, each with neighbouring chunks.
+/// behind them. 32 lanes a head, each with neighbouring chunks. Rows end in whole JOIN_AHEAD.
+/// `begins`: the first of them is the context's, whose factor falls on what is in front of it.
 INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u32 chunks, u32 count,
-                         u32 stride, float* carried, float* factors, float* parts) {
+                         u32 stride, bool begins, float* carried, float* factors, float* parts) {
+    const u32 whole = (count + JOIN_AHEAD - 1) / JOIN_AHEAD * JOIN_AHEAD;
     const u32 lane = THREAD_X % 32;
     const u32 share = (count + 31) / 32;
     const u32 begin = lane * share < count ? lane * share : count;
@@ -31,15 +38,23 @@ INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u3
     for (u32 head = THREAD_X / 32; head < (heads + 7) / 8 * 8; head += BLOCK_THREADS / 32) {
         const bool works = head < heads;
         float* const own = factors + (works ? head * stride : 0);
-        for (u32 i = lane; works && i < count; i += 32) {
-            own[i] = maxima[head * chunks + i];
-            parts[head * stride + i] = totals[head * chunks + i];
+        ROLL for (u32 first = lane; works && first < whole; first += 32 * FACTORS_AHEAD) {
+            float m[FACTORS_AHEAD], l[FACTORS_AHEAD];
+            UNROLL for (u32 k = 0; k < FACTORS_AHEAD; ++k) {
+                const u32 i = first + k * 32;
+                m[k] = i < count ? maxima[head * chunks + i] : 0.0f;
+                l[k] = i < count ? totals[head * chunks + i] : from_bits(NOTHING);
+            }
+            UNROLL for (u32 k = 0; k < FACTORS_AHEAD; ++k) {
+                const u32 i = first + k * 32;
+                if (i < whole) own[i] = m[k], parts[head * stride + i] = l[k];
+            }
         }
         wave_barrier();
         // Before the shuffles, behind which it is written again; by the lanes of its head only.
         const float earlier = works ? carried[head] : -infinity32();
         float m = -infinity32();
-        for (u32 i = begin; works && i < end; ++i) m = larger(m, own[i]);
+        ROLL for (u32 i = begin; works && i < end; ++i) m = larger(m, own[i]);
         // The maximum of this lane and those before it.
         UNROLL for (u32 step = 1; step < 32; step *= 2) {
             const float other = shuffle_from(m, lane >= step ? lane - step : lane);
@@ -48,39 +63,37 @@ INLINE void find_factors(const float* maxima, const float* totals, u32 heads, u3
         const float before = shuffle_from(m, lane > 0 ? lane - 1 : 0);
         if (!works) continue;
         float running = larger(earlier, lane > 0 ? before : -infinity32());
-        for (u32 i = begin; i < end; ++i) {
+        ROLL for (u32 i = begin; i < end; ++i) {
             const float next = own[i];
-            own[i] = from_bits(factor_word(running, next));
+            // A factor of +0, and the sign that puts it on what is earlier.
+            own[i] = from_bits(begins && i == 0 ? 0x80000000u : factor_word(running, next));
             running = larger(running, next);
         }
         if (lane == 31) carried[head] = larger(earlier, m);
     }
 }
 
-/// Adds JOIN_RUN chunks, or the `left` there are, to L and to two neighbours of A.
-INLINE void join_run(const float* factors, const float* totals, const Word2* sums, bool begins,
-                     u32 left, float& total, float (&sum)[2]) {
+/// Adds JOIN_RUN chunks to L and to two neighbours of A. No branch, and no condition but the
+/// factor's: what there is no chunk of changes nothing (find_factors, fetch_run).
+INLINE void join_run(const float* factors, const float* totals, const Word2* sums, float& total,
+                     float (&sum)[2]) {
     UNROLL for (u32 i = 0; i < JOIN_RUN; i += 4) {
         const Word4 words = load16(factors + i);
         const Word4 parts = load16(totals + i);
         UNROLL for (u32 j = 0; j < 4; ++j) {
-            if (i + j >= left) break;
             const Word2 own = sums[i + j];
-            const float values[3] = {from_bits(parts.words[j]), from_bits(own.words[0]),
-                                     from_bits(own.words[1])};
-            float* const to[3] = {&total, &sum[0], &sum[1]};
-            if (i + j == 0 && begins) {
-                UNROLL for (u32 k = 0; k < 3; ++k) *to[k] = values[k];
-            } else {
-                UNROLL for (u32 k = 0; k < 3; ++k) join(words.words[j], values[k], *to[k]);
+            join(words.words[j], from_bits(parts.words[j]), total);
+            UNROLL for (u32 k = 0; k < 2; ++k) {
+                join(words.words[j], from_bits(own.words[k]), sum[k]);
             }
         }
     }
 }
 
-/// Fetches up to JOIN_RUN of `left` chunks' sums.
+/// Fetches up to JOIN_RUN of `left` chunks' sums; the rest are NOTHING.
 INLINE void fetch_run(const float* sums, u32 head_size, u32 left, Word2* out) {
     UNROLL for (u32 i = 0; i < JOIN_RUN; ++i) {
+        out[i] = {{NOTHING, NOTHING}};
         if (i < left) out[i] = load8(sums + i * head_size);
     }
 }
@@ -104,29 +117,26 @@ INLINE void join_chunks(const AttentionSplitArguments<Element>& a, u32 row, u32 
     const u32 step = JOIN_RUN * a.head_size;
     Word2 ahead[JOIN_AHEAD];
     UNROLL for (u32 run = 0; run < JOIN_AHEAD; run += JOIN_RUN, sums += step) {
-        if (run < chunks) fetch_run(sums, a.head_size, chunks - run, ahead + run);
+        fetch_run(sums, a.head_size, run < chunks ? chunks - run : 0, ahead + run);
     }
     EACH_THREAD(i, heads) { carried[i] = -infinity32(); }
     // A multiple of what is under way, so that no part belongs to the next round of factors.
     const u32 most = FACTORS / JOIN_AHEAD / heads * JOIN_AHEAD;
     const u32 stride = chunks < most ? (chunks + JOIN_AHEAD - 1) / JOIN_AHEAD * JOIN_AHEAD : most;
-    float total = 0.0f;
-    out[0] = out[1] = 0.0f;
+    float total = from_bits(NOTHING);
+    out[0] = out[1] = total;
     ROLL for (u32 first = 0; first < chunks; first += stride) {
         const u32 count = chunks - first < stride ? chunks - first : stride;
         BARRIER();
-        find_factors(maxima + first, totals + first, heads, a.chunks, count, stride, carried,
-                     factors, parts);
+        find_factors(maxima + first, totals + first, heads, a.chunks, count, stride,
+                     first == 0, carried, factors, parts);
         BARRIER();
         const u32 own = own_head * stride;
         ROLL for (u32 at = 0; at < count; at += JOIN_AHEAD) {
             UNROLL for (u32 run = 0; run < JOIN_AHEAD; run += JOIN_RUN, sums += step) {
-                const u32 done = first + at + run, next = done + JOIN_AHEAD;
-                if (done < chunks) {
-                    join_run(factors + own + at + run, parts + own + at + run, ahead + run,
-                             done == 0, chunks - done, total, out);
-                }
-                if (next < chunks) fetch_run(sums, a.head_size, chunks - next, ahead + run);
+                const u32 next = first + at + run + JOIN_AHEAD;
+                join_run(factors + own + at + run, parts + own + at + run, ahead + run, total, out);
+                fetch_run(sums, a.head_size, next < chunks ? chunks - next : 0, ahead + run);
             }
         }
     }

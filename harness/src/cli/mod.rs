@@ -79,6 +79,12 @@ enum Command {
 
 /// Reads the arguments of this process and does what they say; the exit code is the answer.
 pub fn execute() -> Result<u8, Failure> {
+    let answer = answer();
+    run::leave_to_interrupt();
+    answer
+}
+
+fn answer() -> Result<u8, Failure> {
     match Arguments::parse().command {
         None => Err(Failure::first_steps(FIRST_STEPS)),
         Some(Command::Run(command)) => command.execute(),

@@ -257,12 +257,24 @@ pub(super) fn displays(
     Ok(displays)
 }
 
+/// Whether a second Ctrl-C is ending the process.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the exit code to a second Ctrl-C where there was one: it ends the engines first, which
+/// this thread would take for a failure of theirs.
+pub(super) fn leave_to_interrupt() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
+
 /// The first Ctrl-C lets the step end and the files be written; the second ends the process.
 pub(super) fn watch_interrupts() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let watch = move || {
         if flag.swap(true, Ordering::SeqCst) {
+            ENDING.store(true, Ordering::SeqCst);
             // Nothing is dropped behind this.
             foreign::end_all();
             std::process::exit(130);
