@@ -12,8 +12,8 @@ use bytemuck::Pod;
 
 /// How far replays of a captured launch may go beyond the position of the test.
 const AHEAD: u32 = 70;
-const CONTEXT: u32 = 512;
-const ANGLES: u32 = 512;
+const CONTEXT: u32 = 1280;
+const ANGLES: u32 = 1280;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Inputs {
@@ -321,6 +321,10 @@ fn attention_split_is_rope_kv_write_attention_and_quantise() {
         (Case { rotated: 0, ..Case::new([1, 1], 128, 0, 2, Extreme) }, fixed(32, 16, i24)),
         (Case::new([32, 8], 128, 200, 1, Ordinary), fixed(256, 32, i24)),
         (Case::new([12, 4], 192, 191, 2, Ordinary), fixed(256, 32, i8)),
+        // More chunks than a block has under way when it joins them, and with so many heads more
+        // than it has factors of.
+        (Case::new([4, 1], 64, 1100, 1, Extreme), fixed(256, 32, i24)),
+        (Case::new([256, 1], 2, 1100, 1, Extreme), fixed(256, 32, i8)),
     ]
     .into_iter()
     .enumerate()
