@@ -5,9 +5,13 @@
 mod faults;
 #[path = "build/gpu.rs"]
 mod gpu;
+#[path = "build/kept.rs"]
+mod kept;
 #[path = "build/sanitizers.rs"]
 mod sanitizers;
 
+use kept::Kept;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 /// Contraction must be off (CONTRACT.md section 1); errno and traps only block vectorisation.
@@ -76,6 +80,10 @@ fn main() {
     let planted = faults::plant(out, &files);
     let faulty = planted.unit.to_str().expect("OUT_DIR is UTF-8");
     let faulty_flags: &[&str] = if architecture == "x86_64" { &["-march=x86-64-v3"] } else { &[] };
+    let version = compiler_version();
+    let compile = |file: &str, name: &str, flags: &[&str]| {
+        archive(Path::new(file), name, flags, (&version, out));
+    };
     // The compiler's time is most of a build's: all at once.
     std::thread::scope(|scope| {
         scope.spawn(|| gpu::compile(out));
@@ -97,11 +105,12 @@ fn main() {
     sanitizers::link();
     gpu::write_sources(out, &files, &planted);
     println!("cargo::rustc-env=LOCKSTEP_KERNELS_HASH={}", kernels_hash(&files));
-    println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={}", compiler_version());
+    let version = version.lines().next().unwrap_or("unknown compiler");
+    println!("cargo::rustc-env=LOCKSTEP_HOST_COMPILER={version}");
 }
 
 /// Compiles one build into an archive that exports `lockstep_host_NAME`.
-fn compile(file: &str, name: &str, flags: &[&str]) {
+fn archive(file: &Path, name: &str, flags: &[&str], (version, out): (&str, &Path)) {
     let mut build = cc::Build::new();
     build.cpp(true).file(file).warnings(true).extra_warnings(true);
     // The debug profile's own optimisation flags would come last and win.
@@ -114,9 +123,19 @@ fn compile(file: &str, name: &str, flags: &[&str]) {
     }
     build.define("LOCKSTEP_BUILD", format!("lockstep_host_{name}").as_str());
     // A folder each: objects have their source's name.
-    let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-    build.out_dir(Path::new(&out).join(name));
-    build.compile(&format!("lockstep_host_{name}"));
+    let folder = out.join(name);
+    std::fs::create_dir_all(&folder).expect("OUT_DIR can be written");
+    build.out_dir(&folder);
+    let object = folder.join("kernels.o");
+    let compiler = build.get_compiler();
+    let command = format!("{:?} {:?} {version}", compiler.path(), compiler.args());
+    let Ok(()) = Kept::new(out).write((name, file, &command), &object, || {
+        let objects = build.compile_intermediates();
+        std::fs::rename(&objects[0], &object).expect("OUT_DIR can be written");
+        Ok::<(), Infallible>(())
+    });
+    let library = build.create_archive(&format!("lockstep_host_{name}"), [&object]);
+    cc::emit_link_directives(&build, library);
 }
 
 /// Everything in engine/kernels, in the order of its names.
@@ -145,12 +164,9 @@ fn kernels_hash(files: &[PathBuf]) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// The first line that the C++ compiler says of itself.
+/// What the C++ compiler says of itself.
 fn compiler_version() -> String {
     let compiler = cc::Build::new().cpp(true).get_compiler();
     let output = compiler.to_command().arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    text.ok()
-        .and_then(|text| text.lines().next().map(str::to_owned))
-        .unwrap_or_else(|| "unknown compiler".to_owned())
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }

@@ -56,7 +56,9 @@ pub(crate) fn plant(out: &Path, files: &[PathBuf]) -> Planted {
             *source = source.replace(&edit.text, edit.replacement.trim_start());
         }
     }
-    let folder = out.join("planted");
+    let folder = out.join("faulty_sources");
+    // A file that is gone from the sources is no part of the copy.
+    let _ = std::fs::remove_dir_all(&folder);
     for (name, text) in &copy {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("OUT_DIR");

@@ -2,6 +2,7 @@
 //! sources as data for the compilers of the runtimes.
 
 use super::faults::Planted;
+use super::kept::Kept;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -65,6 +66,7 @@ pub(crate) fn compile(out: &Path) {
     }
     write_objects(out, compiler.is_some() && faults.is_empty());
     let version = compiler.as_deref().map_or_else(|| "no compiler".to_owned(), version);
+    let version = version.lines().next().unwrap_or_default();
     println!("cargo::rustc-env=LOCKSTEP_GPU_COMPILER={version}");
     let command = compiler.unwrap_or_default();
     println!("cargo::rustc-env=LOCKSTEP_GPU_COMMAND={command} {}", FLAGS.join(" "));
@@ -94,14 +96,17 @@ fn compiler(out: &Path) -> Option<String> {
 }
 
 fn object(compiler: &str, architecture: &str, out: &Path) -> Result<(), String> {
-    let target = out.join(format!("{architecture}.co"));
-    let output = command(compiler, architecture, "kernels/gpu.cpp", &target)
-        .ok_or_else(|| format!("{compiler} cannot be started"))?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() && text.is_empty() {
-        return Ok(());
-    }
-    Err(format!("{compiler} for {architecture}:\n{text}"))
+    let (unit, target) = ("kernels/gpu.cpp", out.join(format!("{architecture}.co")));
+    let words = format!("{compiler} {FLAGS:?} {}", version(compiler));
+    Kept::new(out).write((architecture, Path::new(unit), &words), &target, || {
+        let output = command(compiler, architecture, unit, &target)
+            .ok_or_else(|| format!("{compiler} cannot be started"))?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() && text.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{compiler} for {architecture}:\n{text}"))
+    })
 }
 
 fn write_objects(out: &Path, complete: bool) {
@@ -141,11 +146,11 @@ pub(crate) fn write_sources(out: &Path, files: &[std::path::PathBuf], planted: &
     std::fs::write(out.join("sources.rs"), text).expect("OUT_DIR can be written");
 }
 
+/// What a compiler says of itself, or its name.
 fn version(compiler: &str) -> String {
     let output = Command::new(compiler).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let first = text.ok().and_then(|text| text.lines().next().map(str::to_owned));
-    first.unwrap_or_else(|| compiler.to_owned())
+    text.unwrap_or_else(|_| compiler.to_owned())
 }
 
 /// The feature `hip-link`: where ROCm's libraries are.
