@@ -9,15 +9,20 @@ cd "$(dirname "$0")/.."
 planted_minutes=${1:-60}
 
 step() {
+    local start=$SECONDS
     echo "== $*"
     "$@"
+    echo "   $((SECONDS - start)) s"
 }
 
 # One setting for all scripts, so that nothing is built twice.
 export LOCKSTEP_REQUIRE_HIP=1
 step ci/tools.sh clang hip
-step cargo run --locked --release -p reference --example exp_error
-step env LOCKSTEP_CASES_TIMES=8 LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" cargo test --locked --release -p harness --test operations
+# With the packages' features as everything else is built here.
+step cargo build --locked --release --workspace --example exp_error
+step target/release/examples/exp_error
+step env LOCKSTEP_CASES_TIMES=8 LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" \
+    cargo test --locked --release -p harness --test operations
 step ci/real_weights.sh
 # The kernels by clang; the tests around them stay as they are.
 step env CXX=clang++ LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness --test operations \

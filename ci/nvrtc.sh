@@ -11,4 +11,5 @@ if [ ! -e "$library/libnvrtc.so.12" ]; then
 fi
 export LD_LIBRARY_PATH=$PWD/$library${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LOCKSTEP_REQUIRE_NVRTC=1
-exec cargo test --locked -p engine --lib cuda -- --nocapture
+# All packages: with their features as `cargo test` has them, and nothing is built again for it.
+exec cargo test --locked --workspace --lib cuda -- --nocapture

@@ -4,8 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() {
+    local start=$SECONDS
     echo "== $*"
     "$@"
+    echo "   $((SECONDS - start)) s"
 }
 
 export RUSTDOCFLAGS="-D warnings"
