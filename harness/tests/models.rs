@@ -6,7 +6,7 @@ mod support;
 use std::fs::File;
 use std::io::BufWriter;
 
-use fixtures::{Mix, PRESETS, Recipe};
+use fixtures::{Mix, PRESETS, Recipe, Shape};
 use harness::model::Model;
 use harness::sides::engine::EngineSide;
 use harness::sides::reference::ReferenceSide;
@@ -92,12 +92,23 @@ fn every_preset_is_as_near_to_f64_as_candle_is() {
 
 /// Both sides of a model, with a context and a cache type.
 fn sides(model: &Model, context_tokens: usize, half: bool) -> [Box<dyn Side>; 2] {
+    sides_on(model, context_tokens, half, None)
+}
+
+/// The same with the engine in a build of the host, or in the one that it chooses.
+fn sides_on(
+    model: &Model,
+    context_tokens: usize,
+    half: bool,
+    host_build: Option<engine::HostBuild>,
+) -> [Box<dyn Side>; 2] {
     let (ours, theirs) = if half {
         (engine::KvType::F16, reference::KvType::F16)
     } else {
         (engine::KvType::F32, reference::KvType::F32)
     };
-    let options = engine::Options { context_tokens, kv: ours, threads: 2, ..Default::default() };
+    let options =
+        engine::Options { context_tokens, kv: ours, threads: 2, host_build, ..Default::default() };
     let engine = EngineSide::load(&model.file, &options).unwrap();
     let options =
         reference::Options { context_tokens, kv: theirs, threads: 2, ..Default::default() };
@@ -139,6 +150,25 @@ fn a_second_sequence_finds_nothing_of_the_first() {
             side.reset();
             assert_eq!(steps(&mut *side, &long, 140), first);
         }
+    }
+}
+
+/// Files of mixed types on waves: at this width a launch has matrices of two types.
+#[test]
+fn a_wide_row_meets_matrices_of_two_types_on_waves() {
+    let waves = engine::HostBuild::Waves32;
+    if !engine::device::Device::usable_host_builds().contains(&waves) {
+        eprintln!("SKIPPED two types on waves: this CPU does not run that build");
+        return;
+    }
+    for mix in [Mix::Q4KM, Mix::Q5KM] {
+        let mut recipe = Recipe { mix, ..Recipe::small() };
+        let shape = Shape { layers: 2, hidden: 2048, heads: 16, ..recipe.shape };
+        recipe.shape = Shape { kv_heads: 4, head_size: 64, feed_forward: 512, ..shape };
+        let fixture = Fixture::new(&recipe);
+        let tokens = prompt(fixture.model.vocabulary, 9);
+        let [mut engine, mut exact] = sides_on(&fixture.model, 16, false, Some(waves));
+        assert_eq!(steps(&mut *engine, &tokens, 5), steps(&mut *exact, &tokens, 5), "{mix:?}");
     }
 }
 

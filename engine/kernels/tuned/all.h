@@ -14,4 +14,5 @@
 // The last: what is left out takes nothing along that others include.
 #if defined(LOCKSTEP_FEW_COLUMNS)
 #include "product_stream.hip"
+#include "product_stream_mixed.hip"
 #endif

@@ -29,6 +29,12 @@ struct ProductStreamArguments {
     float epsilon;
 };
 
+/// What a block of threads has of a launch: it is number `place` of `stride` that share the tiles of
+/// the matrices from `first` to `end`.
+struct StreamShare {
+    u32 place, stride, first, end;
+};
+
 INLINE u32 stream_waves(const ProductStreamArguments& a) { return a.threads / WAVE_LANES; }
 
 // Pieces of four values that a thread fetches before it stores the first of them.
@@ -92,15 +98,16 @@ INLINE void stream_weights(const ProductStreamArguments& a,
     }
 }
 
-/// Whether this block of threads leaves a column in memory: they share the row in runs of 256.
-INLINE bool stream_keeps(const ProductStreamArguments& a, u32 place, u32 column) {
-    return column / 256 % a.stride == place;
+/// Whether a block of threads leaves a column in memory: those of the first matrix share the row in
+/// runs of 256.
+INLINE bool stream_keeps(StreamShare share, u32 column) {
+    return share.first == 0 && column / 256 % share.stride == share.place;
 }
 
 /// The stream with its branch to shared memory, and to memory.
 template <typename Format, u32 DIGITS>
 INLINE void stream_row(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
-                       u32 place) {
+                       StreamShare share) {
     const bool adds = a.branch.count != 0;
     const float* x = a.x.at(0, a.width);
     const float* branch = adds ? a.branch.at(0, a.width) : x;
@@ -123,7 +130,7 @@ INLINE void stream_row(const ProductStreamArguments& a, const StreamShared<Forma
                     to_bits(from_bits(values[i].words[k]) + from_bits(more[i].words[k]));
             }
             *(Word4*)(shared.row + column) = values[i];
-            if (adds && stream_keeps(a, place, column)) {
+            if (adds && stream_keeps(share, column)) {
                 *(Word4*)a.stream.at(column, 4) = values[i];
             }
         }
@@ -211,12 +218,12 @@ INLINE void keep_eight(const FixedPointOut& out, u32 width, u32 column,
 /// a lane eight that follow each other.
 template <typename Format, u32 DIGITS>
 INLINE void stream_norm(const ProductStreamArguments& a, const StreamShared<Format, DIGITS>& shared,
-                        u32 place) {
+                        StreamShare share) {
     constexpr u32 EACH = 8;
     const float factor = stream_factor<Format, DIGITS>(a, shared);
     ROLL
     for (u32 block = WAVE; block < a.width / 256; block += stream_waves(a)) {
-        const bool keeps = stream_keeps(a, place, block * 256);
+        const bool keeps = stream_keeps(share, block * 256);
         const u32 column = block * 256 + LANE * EACH;
         float values[EACH];
         UNROLL

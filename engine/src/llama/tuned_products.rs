@@ -6,6 +6,7 @@ use super::tuned::WAVE_ROWS;
 use super::weights::Matrix;
 use super::workspace::{Activation, FixedBuffers};
 use crate::device::{Buffer, DeviceError, View};
+use crate::gguf::TensorType;
 use crate::kernels::{
     Branch, Gated, NormQuantise, Product, ProductWave, Quantise, SwigluQuantise, WAVE_MATRICES,
     WaveMatrix, split_chunks, split_values,
@@ -23,8 +24,8 @@ impl Engine {
         self.norm_products_view_into(pass, (x.all(), branch.map(to_branch)), norm, matrices)
     }
 
-    /// One launch for the norm and the products behind it, as far as they are of one type, where
-    /// there is such a kernel.
+    /// One launch for the norm and the products behind it, as far as they are of one type, or of two
+    /// that share a launch, where there is such a kernel.
     pub(super) fn norm_products_view_into(
         &self,
         pass: Pass,
@@ -45,12 +46,22 @@ impl Engine {
             self.quantise_for(pass, norm, matrices, fixed)?;
             return self.products_into(pass, norm, matrices);
         };
-        let same = same_type(matrices);
+        let (now, later) = matrices.split_at(same_type(matrices));
         let product = ProductWave { kind, x: fixed.fixed_point(), width, rows };
-        let now = wave_matrices(&matrices[..same]);
-        self.kernels.norm_product_stream(input, norm.values.all(), product, &now)?;
+        let is_q6_k = later.iter().all(|(matrix, _)| matrix.kind == TensorType::Q6K);
+        let outputs = [now, later].map(outputs_of);
+        let outputs = outputs.each_ref().map(Vec::as_slice);
+        let shape = (kind, width, rows);
+        if is_q6_k && self.kernels.serves_norm_product_stream_mixed(shape, outputs) {
+            let both = [now, later].map(wave_matrices);
+            let both = both.each_ref().map(Vec::as_slice);
+            self.kernels.norm_product_stream_mixed(input, norm.values.all(), product, both)?;
+            return self.quantise_for(pass, norm, matrices, Some(fixed));
+        }
+        let waves = wave_matrices(now);
+        self.kernels.norm_product_stream(input, norm.values.all(), product, &waves)?;
         self.quantise_for(pass, norm, matrices, Some(fixed))?;
-        self.products_into(pass, norm, &matrices[same..])
+        self.products_into(pass, norm, later)
     }
 
     /// The norm, gate and up, and `swiglu` of them in every layout that the matrices `behind` read:
@@ -211,6 +222,10 @@ fn to_branch<'a>((branch, stream): (&'a Buffer, &'a Buffer)) -> Branch<'a> {
 
 fn wave_matrix<'a>((matrix, out): (&'a Matrix, &'a Buffer)) -> WaveMatrix<'a> {
     WaveMatrix { weights: matrix.buffer.all(), outputs: matrix.outputs, out: out.all() }
+}
+
+fn outputs_of(matrices: &[(&Matrix, &Buffer)]) -> Vec<u32> {
+    matrices.iter().map(|(matrix, _)| matrix.outputs).collect()
 }
 
 fn wave_matrices<'a>(matrices: &[(&'a Matrix, &'a Buffer)]) -> Vec<WaveMatrix<'a>> {

@@ -39,6 +39,10 @@ const SOURCES: &[(&str, &str)] = &[
         include_str!("../../../engine/kernels/tuned/product_stream.hip"),
     ),
     (
+        "engine/kernels/tuned/product_stream_mixed.hip",
+        include_str!("../../../engine/kernels/tuned/product_stream_mixed.hip"),
+    ),
+    (
         "engine/kernels/tuned/product_tiles.hip",
         include_str!("../../../engine/kernels/tuned/product_tiles.hip"),
     ),

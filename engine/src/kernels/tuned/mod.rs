@@ -10,12 +10,15 @@ mod chunk_sums;
 mod hash_rows;
 mod norm_quantise;
 mod product_stream;
+mod product_stream_mixed;
 mod product_tiles;
 mod product_wave;
 mod quantise_rows;
 mod rope_kv_write;
 #[cfg(test)]
 mod rows_tests;
+#[cfg(test)]
+mod stream_mixed_tests;
 #[cfg(test)]
 mod stream_tests;
 mod swiglu_quantise;
@@ -60,6 +63,8 @@ pub(super) struct Tuned {
     norm_quantise: Kernel,
     /// Empty where the device has no pools of shared memory.
     product_stream: Vec<(TensorType, Kernel)>,
+    /// By the type in front of Q6_K; empty there, too.
+    product_stream_mixed: Vec<(TensorType, Kernel)>,
     product_tiles: Vec<(TensorType, Kernel)>,
     product_wave: Vec<(TensorType, Kernel)>,
     quantise_rows: Kernel,
@@ -78,6 +83,7 @@ impl Tuned {
             hash_rows: hash_rows::load(device)?,
             norm_quantise: norm_quantise::load(device)?,
             product_stream: product_stream::load(device, activations)?,
+            product_stream_mixed: product_stream_mixed::load(device, activations)?,
             product_tiles: product_tiles::load(device, activations)?,
             product_wave: product_wave::load(device, activations)?,
             quantise_rows: quantise_rows::load(device)?,

@@ -5,7 +5,7 @@ use super::super::product::load_named;
 use super::super::quantise::{FixedPoint, FixedPointOut};
 use super::super::{Kernels, grid};
 use super::norm_quantise::{self, NormQuantise};
-use super::product_wave::{MATRICES as WAVE_MATRICES, ProductWave, WaveMatrix};
+use super::product_wave::{MATRICES as WAVE_MATRICES, ProductWave, Products, WaveMatrix};
 use crate::device::{Access, Device, DeviceError, Kernel, Pool, Span, View};
 use crate::gguf::TensorType;
 use crate::options::Activations;
@@ -21,7 +21,7 @@ const LANES: u32 = 32;
 /// early, while another has none.
 const EXCLUSIVE_BYTES: u64 = 116 << 10;
 /// Threads of a block where more leave a long row too little memory.
-const FEWER_THREADS: u32 = 384;
+pub(super) const FEWER_THREADS: u32 = 384;
 /// Values of a block of SwiGLU in fixed point.
 const GATED_BLOCK: u32 = 256;
 /// Sums of squares that a norm adds up at the end; `BLOCK_THREADS` in `platform.h`.
@@ -33,7 +33,7 @@ const CHUNK_SUMS_BYTES: u64 = 16 << 10;
 /// `ProductStreamArguments` in `stream_row.h`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Arguments {
+pub(super) struct Arguments {
     weights: [Span; WAVE_MATRICES],
     out: [Span; WAVE_MATRICES],
     digits: Span,
@@ -57,7 +57,7 @@ struct Arguments {
 }
 
 /// A norm in front of a product, and where it goes.
-type Norm<'a> = (NormQuantise<'a>, View<'a, f32>);
+pub(super) type Norm<'a> = (NormQuantise<'a>, View<'a, f32>);
 
 /// Where SwiGLU of two products goes.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +115,8 @@ pub(super) fn load(
 /// A launch's blocks of threads, and bytes of shared memory in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    stride: u32,
-    pool: Pool,
+    pub(super) stride: u32,
+    pub(super) pool: Pool,
 }
 
 /// How many tiles, or pairs of them, a block of threads keeps the chunks' sums of at most, and the
@@ -126,8 +126,13 @@ fn kept(blocks: u64, ends: Ends) -> (u64, u64) {
     ((CHUNK_SUMS_BYTES / bytes.max(1)).max(1), bytes)
 }
 
+/// Tiles of matrices of so many outputs.
+pub(super) fn tiles(outputs: impl Iterator<Item = u32>) -> u64 {
+    outputs.map(|outputs| u64::from(outputs).div_ceil(OUTPUTS)).sum()
+}
+
 /// `StreamShared` in `stream_row.h`, or `None` where rows are no whole pieces of 16 bytes.
-fn plan(
+pub(super) fn plan(
     kind: TensorType,
     digit_count: u64,
     width: u32,
@@ -147,8 +152,7 @@ fn plan(
     if !(blocks * kind.block_bytes()).is_multiple_of(16) {
         return None;
     }
-    let tiles: u64 = outputs.map(|outputs| u64::from(outputs).div_ceil(OUTPUTS)).sum();
-    let tiles = tiles / ends.each();
+    let tiles = tiles(outputs) / ends.each();
     let (most, tile_bytes) = kept(blocks, ends);
     // Every multiprocessor has one block, or as many as keep few enough tiles, one after another.
     let together = u64::from(multiprocessors).min(tiles).max(1);
@@ -294,7 +298,24 @@ impl Kernels {
         let plan = self.stream_plan(kind, width, outputs, ends).expect("it is served");
         let kernel = super::super::of_type(&self.tuned().product_stream, kind);
         let kernel = &kernel.with_pool(plan.pool);
-        let (mut accesses, outputs) = self.few_rows(kernel, input, matrices, norm.is_none())?;
+        let what = (input, [kind; WAVE_MATRICES], matrices);
+        let (accesses, arguments) = self.stream_arguments(kernel, plan, norm, what, gated)?;
+        let grid = grid(kernel, u64::from(plan.stride), 1)?;
+        self.device.launch(kernel, grid, &accesses, &arguments)
+    }
+
+    /// What a launch reaches, and its arguments.
+    pub(super) fn stream_arguments(
+        &self,
+        kernel: &Kernel,
+        plan: Plan,
+        norm: Option<Norm<'_>>,
+        (input, kinds, matrices): Products<'_>,
+        gated: Option<Gated<'_>>,
+    ) -> Result<(Vec<Access>, Arguments), DeviceError> {
+        let ProductWave { width, rows, .. } = input;
+        let (mut accesses, outputs) =
+            self.few_rows(kernel, (input, kinds, matrices), norm.is_none())?;
         let mut arguments = Arguments {
             outputs,
             width,
@@ -328,8 +349,6 @@ impl Kernels {
         }
         let spans = Arguments { weights, out, digits, scales, sums, ..arguments };
         let spans = Arguments { x, branch, weight, stream, norm: norm_span, ..spans };
-        let arguments = Arguments { gated: gated_span, arrivals, ..spans };
-        let grid = grid(kernel, u64::from(plan.stride), 1)?;
-        self.device.launch(kernel, grid, &accesses, &arguments)
+        Ok((accesses, Arguments { gated: gated_span, arrivals, ..spans }))
     }
 }

@@ -67,6 +67,9 @@ pub struct ProductWave<'a> {
     pub rows: u32,
 }
 
+/// The input of a launch, and its matrices, each with its type.
+pub(super) type Products<'a> = (ProductWave<'a>, [TensorType; MATRICES], &'a [WaveMatrix<'a>]);
+
 pub(super) fn load(
     device: &Device,
     activations: Activations,
@@ -88,7 +91,8 @@ impl Kernels {
         matrices: &[WaveMatrix<'_>],
     ) -> Result<(), DeviceError> {
         let kernel = of_type(&self.tuned().product_wave, input.kind);
-        let (accesses, outputs) = self.few_rows(kernel, input, matrices, true)?;
+        let what = (input, [input.kind; MATRICES], matrices);
+        let (accesses, outputs) = self.few_rows(kernel, what, true)?;
         let span = |index: usize| accesses[index].span();
         let arguments = Arguments {
             weights: [0, 1, 2].map(span),
@@ -111,14 +115,14 @@ impl Kernels {
     pub(super) fn few_rows(
         &self,
         kernel: &Kernel,
-        input: ProductWave<'_>,
-        matrices: &[WaveMatrix<'_>],
+        (input, kinds, matrices): Products<'_>,
         reads: bool,
     ) -> Result<(Vec<Access>, [u32; MATRICES]), DeviceError> {
         let ProductWave { kind, x, width, rows } = input;
         assert!((1..=MATRICES).contains(&matrices.len()), "{} matrices", matrices.len());
-        check_layout(kernel, kind, x, width)?;
-        let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
+        for kind in kinds {
+            check_layout(kernel, kind, x, width)?;
+        }
         let count = if reads { u64::from(rows) * u64::from(width) } else { 0 };
         // A place without a matrix repeats the last one's views with nothing read or written.
         let place = |index: usize| {
@@ -126,7 +130,8 @@ impl Kernels {
             (matrix, if index < matrices.len() { matrix.outputs } else { 0 })
         };
         let mut accesses = Vec::with_capacity(2 * MATRICES + 3);
-        for (matrix, outputs) in (0..MATRICES).map(place) {
+        for ((matrix, outputs), kind) in (0..MATRICES).map(place).zip(kinds) {
+            let row_bytes = u64::from(width) / kind.block_values() * kind.block_bytes();
             accesses.push(Access::read("weights", matrix.weights, u64::from(outputs) * row_bytes));
         }
         for (matrix, outputs) in (0..MATRICES).map(place) {

@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::options::{HostBuild, KvType};
 
 /// The builds of waves that have pools of shared memory.
-fn pools() -> Vec<Device> {
+pub(super) fn pools() -> Vec<Device> {
     let mut devices = waves();
     devices.retain(|device| device.attributes().pool.is_some());
     devices
@@ -86,7 +86,7 @@ fn product_stream_holds_the_largest_sums() {
 
 /// Norm, fixed point and product, each by its plain kernel: bits of norm and product, and the bytes
 /// of the fixed point.
-fn norm_and_product(
+pub(super) fn norm_and_product(
     kernels: &Kernels,
     kind: TensorType,
     [x, branch, weight]: [&[f32]; 3],
@@ -115,7 +115,7 @@ fn norm_and_product(
     (norm, fixed.bytes(), bits(&out, outputs))
 }
 
-fn row_bytes(kind: TensorType, width: usize) -> usize {
+pub(super) fn row_bytes(kind: TensorType, width: usize) -> usize {
     width / kind.block_values() as usize * kind.block_bytes() as usize
 }
 
@@ -150,7 +150,7 @@ fn streamed(
 }
 
 /// Equal bits, or a NaN on both sides, whose payload is open.
-fn same(a: &[u32], b: &[u32]) -> bool {
+pub(super) fn same(a: &[u32], b: &[u32]) -> bool {
     let is_nan = |bits: u32| f32::from_bits(bits).is_nan();
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || is_nan(*a) && is_nan(*b))
 }
