@@ -323,7 +323,7 @@ fn attention_split_is_rope_kv_write_attention_and_quantise() {
         (Case::new([12, 4], 192, 191, 2, Ordinary), fixed(256, 32, i8)),
         // More chunks than a block has under way when it joins them, and with so many heads more
         // than it has factors of.
-        (Case::new([4, 1], 64, 1100, 1, Ordinary), fixed(256, 32, i24)),
+        (Case::new([32, 1], 64, 1151, 1, Ordinary), fixed(256, 32, i24)),
         (Case::new([256, 1], 2, 1100, 1, Extreme), fixed(256, 32, i8)),
     ]
     .into_iter()
