@@ -16,10 +16,10 @@ INLINE void product_stream_mixed(const ProductStreamMixedArguments& a, u32 place
     const ProductStreamArguments& products = a.products;
     const u32 stride = products.stride;
     if (place < stride) {
-        product_stream<Format, DIGITS>(products, {place, stride, 0, a.q6_k_first});
+        stream_products<Format, DIGITS>(products, {place, stride, 0, a.q6_k_first});
     } else {
-        product_stream<Q6_K, DIGITS>(products,
-                                     {place - stride, a.q6_k_stride, a.q6_k_first, WAVE_MATRICES});
+        stream_products<Q6_K, DIGITS>(products,
+                                      {place - stride, a.q6_k_stride, a.q6_k_first, WAVE_MATRICES});
     }
 }
 

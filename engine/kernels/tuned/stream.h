@@ -11,8 +11,8 @@
 
 static_assert(STREAM_EARLY > 0, "the first stage takes the norm's weights along");
 
-/// Where a wave is among its chunks. A block of threads takes every stride-th tile of its share, and
-/// its waves the chunks of these tiles in turn.
+/// Where a wave is among its chunks. A block of threads takes every stride-th tile of its matrices,
+/// and its waves the chunks of these tiles in turn.
 template <typename Format>
 struct StreamWalk {
     u32 item, chunk, block, blocks;
@@ -251,8 +251,9 @@ INLINE void stream_totals(const ProductStreamArguments& a,
     }
 }
 
+/// What a block of threads does.
 template <typename Format, u32 DIGITS>
-INLINE void product_stream(const ProductStreamArguments& a, StreamShare share) {
+INLINE void stream_products(const ProductStreamArguments& a, StreamShare share) {
     typedef StreamShared<Format, DIGITS> Shared;
     constexpr u32 STAGES = Streamed<Format>::STAGES;
     SHARED_POOL(pool);

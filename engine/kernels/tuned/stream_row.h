@@ -29,8 +29,8 @@ struct ProductStreamArguments {
     float epsilon;
 };
 
-/// What a block of threads has of a launch: it is number `place` of `stride` that share the tiles of
-/// the matrices from `first` to `end`.
+/// What a block of threads has of a launch: it is number `place` of `stride` that share the tiles
+/// of the matrices from `first` to `end`.
 struct StreamShare {
     u32 place, stride, first, end;
 };

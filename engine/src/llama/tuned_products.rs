@@ -24,8 +24,8 @@ impl Engine {
         self.norm_products_view_into(pass, (x.all(), branch.map(to_branch)), norm, matrices)
     }
 
-    /// One launch for the norm and the products behind it, as far as they are of one type, or of two
-    /// that share a launch, where there is such a kernel.
+    /// One launch for the norm and the products behind it, as far as they are of one type, or of
+    /// two that share a launch, where there is such a kernel.
     pub(super) fn norm_products_view_into(
         &self,
         pass: Pass,
