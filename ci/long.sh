@@ -23,7 +23,7 @@ step ci/tools.sh clang hip
 # With the packages' features as everything else is built here.
 step cargo build --locked --release --workspace --example exp_error
 step target/release/examples/exp_error
-step env LOCKSTEP_CASES_TIMES=$times LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" \
+step env LOCKSTEP_CASES_TIMES="$times" LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" \
     cargo test --locked --release -p harness --test operations
 step ci/real_weights.sh
 if [ "$planted_minutes" -gt 0 ]; then
