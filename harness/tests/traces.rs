@@ -67,8 +67,9 @@ fn a_trace_of_each_side_and_what_they_say_of_each_other() {
     let text = fs::read_to_string(&engine).unwrap();
     let head: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
     shows("trace_tiny", &head);
-    // A killed run.
-    fs::write(folder.join("cut.jsonl"), &text[..text.len() / 2]).unwrap();
+    // A killed run; the first line is as long as the names of this machine are.
+    let first = text.find('\n').unwrap();
+    fs::write(folder.join("cut.jsonl"), &text[..first + (text.len() - first) / 2]).unwrap();
     let cut = folder.join("cut.jsonl").display().to_string();
     shows("diff_early_end", &words(folder, &["diff", &reference_path, &cut]));
     // One bit of one row, and one row that is gone.
