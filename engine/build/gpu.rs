@@ -48,13 +48,16 @@ pub(crate) fn compile(out: &Path) {
     println!("cargo::rerun-if-env-changed=LOCKSTEP_HIPCC");
     println!("cargo::rerun-if-env-changed=LOCKSTEP_REQUIRE_HIP");
     let compiler = compiler(out);
+    let version = compiler.as_deref().map_or_else(|| "no compiler".to_owned(), version);
     let mut faults = Vec::new();
     if compiler.is_none() {
         faults.push("no clang that compiles HIP for gfx942; see docs/hip.md".to_owned());
     }
     std::thread::scope(|scope| {
+        let version = version.as_str();
         let runs = compiler.iter().flat_map(|compiler| {
-            ARCHITECTURES.map(|name| scope.spawn(move || object(compiler, name, out)))
+            let object = move |name| object((compiler, version), name, out);
+            ARCHITECTURES.map(|name| scope.spawn(move || object(name)))
         });
         for run in runs.collect::<Vec<_>>() {
             faults.extend(run.join().expect("a compilation does not panic").err());
@@ -65,7 +68,6 @@ pub(crate) fn compile(out: &Path) {
         println!("cargo::{}={line}", if required { "error" } else { "warning" });
     }
     write_objects(out, compiler.is_some() && faults.is_empty());
-    let version = compiler.as_deref().map_or_else(|| "no compiler".to_owned(), version);
     let version = version.lines().next().unwrap_or_default();
     println!("cargo::rustc-env=LOCKSTEP_GPU_COMPILER={version}");
     let command = compiler.unwrap_or_default();
@@ -95,9 +97,9 @@ fn compiler(out: &Path) -> Option<String> {
     })
 }
 
-fn object(compiler: &str, architecture: &str, out: &Path) -> Result<(), String> {
+fn object((compiler, version): (&str, &str), architecture: &str, out: &Path) -> Result<(), String> {
     let (unit, target) = ("kernels/gpu.cpp", out.join(format!("{architecture}.co")));
-    let words = format!("{compiler} {FLAGS:?} {}", version(compiler));
+    let words = format!("{compiler} {FLAGS:?} {version}");
     Kept::new(out).write((architecture, Path::new(unit), &words), &target, || {
         let output = command(compiler, architecture, unit, &target)
             .ok_or_else(|| format!("{compiler} cannot be started"))?;

@@ -1,6 +1,17 @@
 //! Launchers of the tuned kernels: fast ways to what a plain kernel, or several, compute, bit for
 //! bit. They are in the builds of GPUs and in the host's builds waves32 and waves64.
 
+/// The kernels of a stem: a type each, with the names for one, two and three digits.
+macro_rules! names {
+    ($stem:literal: $($kind:ident $suffix:literal),*) => {
+        [$((TensorType::$kind, [
+            concat!($stem, "_", $suffix, "_i8"),
+            concat!($stem, "_", $suffix, "_i16"),
+            concat!($stem, "_", $suffix, "_i24"),
+        ])),*]
+    };
+}
+
 mod attention_parts;
 mod attention_split;
 #[cfg(test)]

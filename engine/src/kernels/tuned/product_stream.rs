@@ -21,7 +21,7 @@ const LANES: u32 = 32;
 /// early, while another has none.
 const EXCLUSIVE_BYTES: u64 = 116 << 10;
 /// Threads of a block where more leave a long row too little memory.
-pub(super) const FEWER_THREADS: u32 = 384;
+const FEWER_THREADS: u32 = 384;
 /// Values of a block of SwiGLU in fixed point.
 const GATED_BLOCK: u32 = 256;
 /// Sums of squares that a norm adds up at the end; `BLOCK_THREADS` in `platform.h`.
@@ -90,26 +90,26 @@ impl Ends {
     }
 }
 
-macro_rules! names {
-    ($($kind:ident $suffix:literal),*) => {
-        [$((TensorType::$kind, [
-            concat!("product_stream_", $suffix, "_i8"),
-            concat!("product_stream_", $suffix, "_i16"),
-            concat!("product_stream_", $suffix, "_i24"),
-        ])),*]
-    };
-}
-
-const NAMES: [(TensorType, [&str; 3]); 3] = names!(Q4K "q4_k", Q5K "q5_k", Q6K "q6_k");
+const NAMES: [(TensorType, [&str; 3]); 3] =
+    names!("product_stream": Q4K "q4_k", Q5K "q5_k", Q6K "q6_k");
 
 pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
+    load_where_pools::<Arguments>(device, activations, &NAMES)
+}
+
+/// Kernels that need a pool of shared memory: none where the device has no pools.
+pub(super) fn load_where_pools<A: Pod>(
+    device: &Device,
+    activations: Activations,
+    names: &[(TensorType, [&'static str; 3])],
+) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
     if device.attributes().pool.is_none() {
         return Ok(Vec::new());
     }
-    load_named::<Arguments>(device, activations, &NAMES)
+    load_named::<A>(device, activations, names)
 }
 
 /// A launch's blocks of threads, and bytes of shared memory in each.
@@ -203,7 +203,6 @@ impl Kernels {
         rows == 1 && has && u32::try_from(tiles * OUTPUTS).is_ok_and(fits)
     }
 
-    /// With as many threads as leave memory enough.
     pub(super) fn stream_plan(
         &self,
         kind: TensorType,
@@ -212,15 +211,24 @@ impl Kernels {
         ends: Ends,
     ) -> Option<Plan> {
         let digit_count = self.activations().digit_count() as u64;
+        let [plan] = self.plans_that_fit(|threads| {
+            let here = (self.multiprocessors, threads);
+            plan(kind, digit_count, width, outputs.clone(), here, ends).map(|plan| [plan])
+        })?;
+        Some(plan)
+    }
+
+    /// The plans of a launch, which share a pool, with as many threads as leave memory enough.
+    pub(super) fn plans_that_fit<const N: usize>(
+        &self,
+        plans: impl Fn(u32) -> Option<[Plan; N]>,
+    ) -> Option<[Plan; N]> {
         let pool = self.pool?;
         [pool.threads, FEWER_THREADS]
             .into_iter()
             .filter(|threads| *threads <= pool.threads)
-            .filter_map(|threads| {
-                let here = (self.multiprocessors, threads);
-                plan(kind, digit_count, width, outputs.clone(), here, ends)
-            })
-            .find(|plan| plan.pool.bytes <= pool.bytes)
+            .filter_map(plans)
+            .find(|plans| plans[0].pool.bytes <= pool.bytes)
     }
 
     /// As [`Kernels::product_wave`], of one row, where [`Kernels::serves_product_stream`] says so.
@@ -287,10 +295,6 @@ impl Kernels {
         gated: Option<Gated<'_>>,
     ) -> Result<(), DeviceError> {
         let ProductWave { kind, width, rows, .. } = input;
-        if let Some((normalised, _)) = &norm {
-            let shape = (normalised.width, normalised.rows);
-            assert_eq!(shape, (width, rows), "width and rows of the norm");
-        }
         let ends = Ends { has_norm: norm.is_some(), is_gated: gated.is_some() };
         let served = self.serves_stream((kind, width, rows), ends);
         assert!(served, "{kind}, {width} values in {rows} rows");
@@ -327,6 +331,8 @@ impl Kernels {
             ..Arguments::zeroed()
         };
         if let Some((normalised, norm)) = norm {
+            let shape = (normalised.width, normalised.rows);
+            assert_eq!(shape, (width, rows), "width and rows of the norm");
             accesses.extend(norm_quantise::accesses(&normalised, norm));
             arguments.epsilon = normalised.epsilon;
         }

@@ -1,9 +1,8 @@
 //! `product_stream_mixed`: a norm, and products of its row with matrices of two types.
 
-use super::super::product::load_named;
 use super::super::{Kernels, grid, of_type};
 use super::norm_quantise::NormQuantise;
-use super::product_stream::{Arguments as Stream, Ends, FEWER_THREADS, Plan, plan, tiles};
+use super::product_stream::{Arguments as Stream, Ends, Plan, load_where_pools, plan, tiles};
 use super::product_wave::{MATRICES, ProductWave, WaveMatrix};
 use crate::device::{Device, DeviceError, Kernel, Pool, View};
 use crate::gguf::TensorType;
@@ -12,18 +11,8 @@ use bytemuck::{Pod, Zeroable};
 
 const ENDS: Ends = Ends { has_norm: true, is_gated: false };
 
-macro_rules! names {
-    ($($kind:ident $suffix:literal),*) => {
-        [$((TensorType::$kind, [
-            concat!("product_stream_mixed_", $suffix, "_i8"),
-            concat!("product_stream_mixed_", $suffix, "_i16"),
-            concat!("product_stream_mixed_", $suffix, "_i24"),
-        ])),*]
-    };
-}
-
 /// By the first type; the second is Q6_K.
-const NAMES: [(TensorType, [&str; 3]); 2] = names!(Q4K "q4_k", Q5K "q5_k");
+const NAMES: [(TensorType, [&str; 3]); 2] = names!("product_stream_mixed": Q4K "q4_k", Q5K "q5_k");
 
 /// `ProductStreamMixedArguments` in `product_stream_mixed.hip`.
 #[repr(C)]
@@ -38,10 +27,7 @@ pub(super) fn load(
     device: &Device,
     activations: Activations,
 ) -> Result<Vec<(TensorType, Kernel)>, DeviceError> {
-    if device.attributes().pool.is_none() {
-        return Ok(Vec::new());
-    }
-    load_named::<Arguments>(device, activations, &NAMES)
+    load_where_pools::<Arguments>(device, activations, &NAMES)
 }
 
 impl Kernels {
@@ -77,12 +63,7 @@ impl Kernels {
         };
         let q6_k = (1..self.multiprocessors).min_by_key(largest)?;
         let share = [self.multiprocessors - q6_k, q6_k];
-        let pool = self.pool?;
-        [pool.threads, FEWER_THREADS]
-            .into_iter()
-            .filter(|threads| *threads <= pool.threads)
-            .filter_map(|threads| self.mixed_plans_of((kind, width), outputs, (share, threads)))
-            .find(|plans| plans[0].pool.bytes <= pool.bytes)
+        self.plans_that_fit(|threads| self.mixed_plans_of((kind, width), outputs, (share, threads)))
     }
 
     /// Both with the memory of the one that needs more.
@@ -118,8 +99,6 @@ impl Kernels {
         matrices: [&[WaveMatrix<'_>]; 2],
     ) -> Result<(), DeviceError> {
         let ProductWave { kind, width, rows, .. } = input;
-        let shape = (normalised.width, normalised.rows);
-        assert_eq!(shape, (width, rows), "width and rows of the norm");
         let [first, q6_k] = matrices.map(outputs_of);
         let plans = self.mixed_plans((kind, width, rows), [&first, &q6_k]);
         let plans = plans.unwrap_or_else(|| {

@@ -11,29 +11,11 @@ use crate::options::Activations;
 /// `TILE_COLUMNS`, in `product_tiles.hip`.
 const RUN: Run = Run { outputs: 128, rows: 64, chunks: None };
 
-macro_rules! names {
-    ($suffix:literal) => {
-        [
-            concat!("product_tiles_", $suffix, "_i8"),
-            concat!("product_tiles_", $suffix, "_i16"),
-            concat!("product_tiles_", $suffix, "_i24"),
-        ]
-    };
-}
-
 /// Type, then the kernels for one, two and three digits.
-const NAMES: [(TensorType, [&str; 3]); 10] = [
-    (TensorType::Q4_0, names!("q4_0")),
-    (TensorType::Q4_1, names!("q4_1")),
-    (TensorType::Q5_0, names!("q5_0")),
-    (TensorType::Q5_1, names!("q5_1")),
-    (TensorType::Q8_0, names!("q8_0")),
-    (TensorType::Q2K, names!("q2_k")),
-    (TensorType::Q3K, names!("q3_k")),
-    (TensorType::Q4K, names!("q4_k")),
-    (TensorType::Q5K, names!("q5_k")),
-    (TensorType::Q6K, names!("q6_k")),
-];
+const NAMES: [(TensorType, [&str; 3]); 10] = names!(
+    "product_tiles": Q4_0 "q4_0", Q4_1 "q4_1", Q5_0 "q5_0", Q5_1 "q5_1", Q8_0 "q8_0",
+    Q2K "q2_k", Q3K "q3_k", Q4K "q4_k", Q5K "q5_k", Q6K "q6_k"
+);
 
 pub(super) fn load(
     device: &Device,

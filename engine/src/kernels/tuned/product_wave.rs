@@ -13,18 +13,8 @@ pub(crate) const MATRICES: usize = 3;
 /// Outputs of a block of threads: eight units of 32 lanes with two each.
 const OUTPUT_RUN: u64 = 16;
 
-macro_rules! names {
-    ($($kind:ident $suffix:literal),*) => {
-        [$((TensorType::$kind, [
-            concat!("product_wave_", $suffix, "_i8"),
-            concat!("product_wave_", $suffix, "_i16"),
-            concat!("product_wave_", $suffix, "_i24"),
-        ])),*]
-    };
-}
-
 const NAMES: [(TensorType, [&str; 3]); 10] = names!(
-    Q4_0 "q4_0", Q4_1 "q4_1", Q5_0 "q5_0", Q5_1 "q5_1", Q8_0 "q8_0",
+    "product_wave": Q4_0 "q4_0", Q4_1 "q4_1", Q5_0 "q5_0", Q5_1 "q5_1", Q8_0 "q8_0",
     Q2K "q2_k", Q3K "q3_k", Q4K "q4_k", Q5K "q5_k", Q6K "q6_k"
 );
 
