@@ -173,11 +173,13 @@ INLINE i32 dot4(u32 a, u32 b, i32 sum) {
 }
 
 /// Sixteen bytes into shared memory; they are there after copies_wait and a barrier. Both addresses
-/// are multiples of 16.
+/// are multiples of 16. The second-level cache asks for lines of 128 bytes. No cache hint: what
+/// NVRTC 13.0 makes of one here is an illegal instruction on an H100.
 INLINE void copy16(void* shared, const void* global) {
 #if defined(__CUDACC_RTC__) || defined(__CUDACC__)
     const u32 target = (u32)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(target), "l"(global)
+                 : "memory");
 #else
     *(Word4*)shared = *(const Word4*)global;
 #endif
@@ -290,8 +292,9 @@ INLINE void tile_multiply(TileSums& sums, const TileWords& a, const TileWords& b
 
 #if !defined(__HIP__) && !(defined(LOCKSTEP_WAVES) && LOCKSTEP_WAVES == 64)
 #define LOCKSTEP_FEW_COLUMNS 1
-/// Half a tile: sums[16][8] += a[16][32] . b[32][8]. Words and sums lie as in the first half of
-/// tile_multiply's.
+/// Half a tile: sums[16][8] += a[16][32] . b[32][8]; the bytes of a have no sign where SIGNED is
+/// false. Words and sums lie as in the first half of tile_multiply's.
+template <bool SIGNED = true>
 INLINE void few_multiply(i32 (&sums)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 #if defined(LOCKSTEP_WAVES)
     const u32 words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
@@ -302,14 +305,28 @@ INLINE void few_multiply(i32 (&sums)[4], const u32 (&a)[4], const u32 (&b)[2]) {
             // Four neighbours in k are a word of one lane.
             const u32 lane = k % 16 / 4, half = k / 16;
             const u32 left = table[row % 8 * 4 + lane][row / 8 + half * 2];
-            sums[i] = dot4(left, table[column * 4 + lane][4 + half], sums[i]);
+            const u32 right = table[column * 4 + lane][4 + half];
+            if (SIGNED) {
+                sums[i] = dot4(left, right, sums[i]);
+            } else {
+                // Each byte of the left as 128 and a byte with a sign.
+                const i32 ones = dot4(0x01010101u, right, 0);
+                sums[i] = dot4(left ^ 0x80808080u, right, sums[i] + 128 * ones);
+            }
         }
     }
 #else
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    if constexpr (SIGNED) {
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+            "{%8, %9}, {%0, %1, %2, %3};"
+            : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    } else {
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+            "{%8, %9}, {%0, %1, %2, %3};"
+            : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    }
 #endif
 }
 #endif

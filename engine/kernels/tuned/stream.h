@@ -205,9 +205,19 @@ INLINE void stream_item(const ProductStreamArguments& a, const StreamShared<Form
         for (u32 b = 0; b < count; ++b, one += Format::BYTES) {
             const u8* two = one + 8 * Stage::STRIDE;
             const u32 block = first + b;
-            i32 sums[4] = {};
-            Stage::sums(one, two, at.digits + block * Format::VALUES, sums);
-            stream_hand_over<Format, DIGITS>(sums, step + b, own);
+            const i8* digits = at.digits + block * Format::VALUES;
+            if constexpr (DIGITS == 1 && Stage::HAS_ONE) {
+                i32 sums[2];
+                Stage::sums_of_one(one, two, digits, sums);
+                UNROLL
+                for (u32 r = 0; r < 2; ++r) {
+                    own.sums[r][0] = q == step + b ? sums[r] : own.sums[r][0];
+                }
+            } else {
+                i32 sums[4] = {};
+                Stage::sums(one, two, digits, sums);
+                stream_hand_over<Format, DIGITS>(sums, step + b, own);
+            }
             if (q == step + b) {
                 Stage::keep(one, 0, own.floats);
                 Stage::keep(two, 1, own.floats);
