@@ -2,8 +2,9 @@
 # What `cargo test` leaves out for its length: 100,000 cases of operations, in release and with
 # another compiler's kernels, real weights in every type, a thousand runs in one process, kernels
 # under sanitizers, and planted edits for as many minutes as are given (all of them need forty).
-# With 0 it is the short form of .ci/run: a quarter of the cases, no edits, no thousand runs, and
-# clang's kernels under sanitizers alone: building everything for them takes longer than its tests.
+# With 0 it is the short form of .ci/run: a quarter of the cases, three types of real weights, no
+# edits, no thousand runs, and clang's kernels under sanitizers alone: building everything for them
+# takes longer than its tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,11 +26,14 @@ step cargo build --locked --release --workspace --example exp_error
 step target/release/examples/exp_error
 step env LOCKSTEP_CASES_TIMES="$times" LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" \
     cargo test --locked --release -p harness --test operations
-step ci/real_weights.sh
 if [ "$planted_minutes" -gt 0 ]; then
+    step ci/real_weights.sh
     # The kernels by clang; the tests around them stay as they are.
     step env CXX=clang++ LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness \
         --test operations --test spelling --test growth
+else
+    # Whole types, and two that have others beside them.
+    step ci/real_weights.sh q5_0 q3_k_m q4_k_m
 fi
 step ci/sanitizers.sh
 if [ "$planted_minutes" -gt 0 ]; then
