@@ -9,7 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 planted_minutes=${1:-60}
-[ "$planted_minutes" -gt 0 ] && times=8 || times=2
+times=8 types=()
+# Whole types, and two that have others beside them.
+[ "$planted_minutes" -gt 0 ] || times=2 types=(q5_0 q3_k_m q4_k_m)
 
 step() {
     local start=$SECONDS
@@ -26,14 +28,11 @@ step cargo build --locked --release --workspace --example exp_error
 step target/release/examples/exp_error
 step env LOCKSTEP_CASES_TIMES="$times" LOCKSTEP_CASES_SEED="$(date +%Y%m%d)" \
     cargo test --locked --release -p harness --test operations
+step ci/real_weights.sh "${types[@]}"
 if [ "$planted_minutes" -gt 0 ]; then
-    step ci/real_weights.sh
     # The kernels by clang; the tests around them stay as they are.
     step env CXX=clang++ LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness \
         --test operations --test spelling --test growth
-else
-    # Whole types, and two that have others beside them.
-    step ci/real_weights.sh q5_0 q3_k_m q4_k_m
 fi
 step ci/sanitizers.sh
 if [ "$planted_minutes" -gt 0 ]; then
