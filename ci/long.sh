@@ -3,15 +3,15 @@
 # another compiler's kernels, real weights in every type, a thousand runs in one process, kernels
 # under sanitizers, and planted edits for as many minutes as are given (all of them need forty).
 # With 0 it is the short form of .ci/run: a quarter of the cases, three types of real weights, no
-# edits, no thousand runs, and clang's kernels under sanitizers alone: building everything for them
-# takes longer than its tests.
+# edits, no thousand runs, and clang's kernels under sanitizers alone, in one order of threads:
+# building everything for them takes longer than its tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 planted_minutes=${1:-60}
-times=8 types=()
+times=8 types=() orders=()
 # Whole types, and two that have others beside them.
-[ "$planted_minutes" -gt 0 ] || times=2 types=(q5_0 q3_k_m q4_k_m)
+[ "$planted_minutes" -gt 0 ] || times=2 types=(q5_0 q3_k_m q4_k_m) orders=(7)
 
 step() {
     local start=$SECONDS
@@ -34,7 +34,7 @@ if [ "$planted_minutes" -gt 0 ]; then
     step env CXX=clang++ LOCKSTEP_GROWTH_RUNS=1000 cargo test --locked -p harness \
         --test operations --test spelling --test growth
 fi
-step ci/sanitizers.sh
+step ci/sanitizers.sh "${orders[@]}"
 if [ "$planted_minutes" -gt 0 ]; then
     step cargo run --locked --release -p harness --example planted -- --minutes "$planted_minutes"
 fi

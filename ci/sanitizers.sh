@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # The kernels for the host under clang's sanitizers of addresses and undefined behaviour: the engine's
-# own tests, kernels and whole models in every build, and what runs on waves in other orders of threads.
+# own tests, kernels and whole models in every build, with the threads of waves in the first of the orders
+# that are given (seeds, by default two), and what runs on waves in the others.
 # The first report ends a test with it. What is planted has to be seen first: reads and writes past a
 # buffer and past an array of the stack, a shift, a misaligned load, a missing barrier.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+orders=("$@")
+[ $# -gt 0 ] || orders=(7 8127)
 
 step() {
     echo "== $*"
@@ -22,7 +26,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
 engine=(cargo test --locked -p engine --lib --)
 step "${engine[@]}" planted
-step "${engine[@]}" --skip device::cuda
-for order in 7 8127; do
+step env LOCKSTEP_ORDER="${orders[0]}" "${engine[@]}" --skip device::cuda
+for order in "${orders[@]:1}"; do
     step env LOCKSTEP_ORDER="$order" "${engine[@]}" tuned llama
 done
